@@ -1,0 +1,61 @@
+// What every test file includes: doctest, SKIP, the data at hand, scratch folders, and running the apps.
+// Tests run from the repository root.
+#pragma once
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+// Leaves the current test case and has it counted as skipped, with the reason printed; only in the body of a TEST_CASE
+// or SUBCASE, since it returns. A case that failed an assertion before stays failed.
+#define SKIP(reason)                    \
+  do {                                  \
+    ::parabola::skip_test_case(reason); \
+    return;                             \
+  } while (false)
+
+namespace parabola {
+
+void skip_test_case(std::string_view reason);  // what SKIP calls: notes the reason, does not return from the case
+const std::optional<std::string>& skipped_because();  // the running case's reason, empty unless SKIP was called
+void forget_skip();                                   // called by the listener of main.cc before each case
+
+// True in `make test-long` (PARABOLA_LONG=1): more cases of a property, all images instead of 1,000.
+bool long_tests();
+
+// Folder of the development data: PARABOLA_DATA, by default ../shared/data. Empty where there is none.
+std::string data_folder();
+
+// Folder with CIFAR-10 in the official binary format, unpacked once into build/cache/cifar10 from the development data
+// (about 6 s and 184 MB; safe when two processes do it at the same time). Empty where that is not possible.
+//   if (cifar10_folder().empty()) SKIP(missing_data());
+std::string cifar10_folder();
+
+// Why data_folder() or cifar10_folder() returned nothing when last called, for SKIP.
+std::string missing_data();
+
+// The build folder that this binary belongs to: build, build-address-undefined, ...
+std::string build_folder();
+
+// A new, empty folder below the build folder, with a name of its own; removed with all it holds when the process ends.
+std::string scratch_folder();
+
+struct ProgramResult {
+  int code = 0;     // exit code; 128 + the signal's number where a signal ended the program, as in a shell
+  std::string out;  // what it wrote to standard output
+  std::string err;  // and to standard error
+};
+
+struct ProgramOptions {
+  std::vector<std::string> environment;    // "NAME=value", added to this process's own
+  std::optional<int64_t> file_size_limit;  // bytes that one written file may have (RLIMIT_FSIZE): a full disk
+};
+
+// Runs an app of the same build and waits for it: run_program({"inspect", "model.safetensors"}). The first word is the
+// app's name in bin/, or a path where it has a slash. Error where it cannot be started.
+ProgramResult run_program(const std::vector<std::string>& arguments, const ProgramOptions& options = {});
+
+}  // namespace parabola
