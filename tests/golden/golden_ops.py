@@ -1,0 +1,224 @@
+"""Golden values of single operations that are easily got wrong; make_golden.py calls write().
+
+Everything is float64. The quadratic operations are also differentiated by hand, from the formulas
+    dbias = sum g,  dWc = corr(x, g),  dWa_j = corr(x, s g o b_j),  dWb_j = corr(x, s g o a_j),
+    dx = C^T g + sum_j [A_j^T (s g o b_j) + B_j^T (s g o a_j)],  ds = sum(g o sum_j a_j o b_j),
+and the result is asserted to agree with autograd.
+"""
+import functools
+import json
+
+import torch
+import torch.nn.functional as F
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+AGREE = 1e-12  # relative; float64 rounding over sums of a few hundred products stays below 1e-14
+
+
+class Conv:
+    """A linear map by convolution: forward, weight gradient corr(x, h) and transposed map."""
+
+    def __init__(self, **attributes):
+        self.attributes = attributes
+
+    def forward(self, x, w):
+        return F.conv2d(x, w, **self.attributes)
+
+    def corr(self, x, h, w):
+        return conv2d_weight(x, w.shape, h, **self.attributes)
+
+    def transposed(self, x, h, w):
+        return conv2d_input(x.shape, w, h, **self.attributes)
+
+
+class Dense:
+    """The same three for a fully connected layer."""
+
+    def forward(self, x, w):
+        return x @ w.T
+
+    def corr(self, x, h, w):
+        return h.T @ x
+
+    def transposed(self, x, h, w):
+        return h @ w
+
+
+def per_channel(v, like):
+    return v.view(1, -1, *[1] * (like.dim() - 2))
+
+
+def sum_ranks(products, rank):
+    return products.unflatten(1, (-1, rank)).sum(2)
+
+
+def quadratic(base, branch, rank, t):
+    """y = scale * sum_j (A_j x) o (B_j x) + C x + bias; row c*rank + j of a and b belongs to output c."""
+    a, b = branch.forward(t["input"], t["a"]), branch.forward(t["input"], t["b"])
+    linear = base.forward(t["input"], t["weight"])
+    return t["scale"] * sum_ranks(a * b, rank) + linear + per_channel(t["bias"], linear)
+
+
+def quadratic_by_hand(base, branch, rank, t, g):
+    x = t["input"]
+    a, b = branch.forward(x, t["a"]), branch.forward(x, t["b"])
+    scaled = (t["scale"] * g).repeat_interleave(rank, 1)
+    ga, gb = scaled * b, scaled * a
+    return {"bias": g.sum([d for d in range(g.dim()) if d != 1]),
+            "weight": base.corr(x, g, t["weight"]),
+            "a": branch.corr(x, ga, t["a"]), "b": branch.corr(x, gb, t["b"]),
+            "input": base.transposed(x, g, t["weight"]) + branch.transposed(x, ga, t["a"])
+            + branch.transposed(x, gb, t["b"]),
+            "scale": (g * sum_ranks(a * b, rank)).sum()}
+
+
+BRANCHES = ("a", "b", "c")
+
+
+def normed_quadratic(conv, eps, t):
+    """QuadraLib's layer: BN(conv_a x) o BN(conv_b x) + BN(conv_c x); batch statistics; buffers move in place."""
+    a, b, c = (F.batch_norm(conv.forward(t["input"], t[f"conv_{k}.weight"]), t[f"bn_{k}.running_mean"],
+                            t[f"bn_{k}.running_var"], t[f"bn_{k}.weight"], t[f"bn_{k}.bias"], True, 0.1, eps)
+               for k in BRANCHES)
+    return a * b + c
+
+
+def normed_quadratic_by_hand(conv, eps, t, g):
+    """da_pre = gamma invstd / K (K da - sum da - a_hat sum(da o a_hat)), K elements a channel."""
+    x, pre, hat, out, invstd = t["input"], {}, {}, {}, {}
+    for k in BRANCHES:
+        pre[k] = conv.forward(x, t[f"conv_{k}.weight"])
+        invstd[k] = (pre[k].var((0, 2, 3), unbiased=False) + eps).rsqrt()
+        hat[k] = (pre[k] - per_channel(pre[k].mean((0, 2, 3)), pre[k])) * per_channel(invstd[k], pre[k])
+        out[k] = per_channel(t[f"bn_{k}.weight"], hat[k]) * hat[k] + per_channel(t[f"bn_{k}.bias"], hat[k])
+    gradients = {"input": torch.zeros_like(x)}
+    for k, gk in zip(BRANCHES, (g * out["b"], g * out["a"], g)):
+        count = gk.numel() / gk.shape[1]
+        dbias, dweight = gk.sum((0, 2, 3)), (gk * hat[k]).sum((0, 2, 3))
+        centred = count * gk - per_channel(dbias, gk) - hat[k] * per_channel(dweight, gk)
+        gpre = per_channel(t[f"bn_{k}.weight"] * invstd[k] / count, gk) * centred
+        weight = t[f"conv_{k}.weight"]
+        gradients |= {f"bn_{k}.weight": dweight, f"bn_{k}.bias": dbias, f"conv_{k}.weight": conv.corr(x, gpre, weight)}
+        gradients["input"] = gradients["input"] + conv.transposed(x, gpre, weight)
+    return gradients
+
+
+class Cases:
+    """Collects <case>/<tensor>, with the attributes of each case."""
+
+    def __init__(self, seed):
+        self.draw = torch.Generator().manual_seed(seed)
+        self.tensors, self.attributes = {}, {}
+
+    def normal(self, *shape):
+        return torch.randn(shape, generator=self.draw, dtype=torch.float64)
+
+    def uniform(self, *shape):
+        """Between 0.5 and 1.5, for variances and the weights of norms."""
+        return 0.5 + torch.rand(shape, generator=self.draw, dtype=torch.float64)
+
+    def keep(self, case, tensors, **attributes):
+        self.tensors |= {f"{case}/{n}": v.detach().clone() for n, v in tensors.items()}
+        self.attributes[case] = attributes
+
+    def add(self, case, inputs, forward, by_hand=None, **attributes):
+        """Run forward(inputs), push a random upstream gradient back, keep it all.
+
+        Running statistics are buffers: kept as given and, under after/, as the call left them.
+        """
+        self.keep(case, inputs, **attributes)
+        leaves = {n: v for n, v in inputs.items() if v.is_floating_point() and "running_" not in n}
+        for v in leaves.values():
+            v.requires_grad_()
+        output = forward(inputs)
+        upstream = self.normal(*output.shape)
+        output.backward(upstream)
+        if by_hand:
+            with torch.no_grad():
+                for n, expected in by_hand(inputs, upstream).items():
+                    error = (expected - leaves[n].grad).norm() / leaves[n].grad.norm()
+                    assert error < AGREE, f"{case}: d{n} by hand differs from autograd by {error}"
+        self.keep(case, {"output": output, "upstream": upstream, **{f"grad/{n}": v.grad for n, v in leaves.items()},
+                         **{f"after/{n}": v for n, v in inputs.items() if "running_" in n}}, **attributes)
+
+
+def add_first_order(cases):
+    normal, uniform = cases.normal, cases.uniform
+    conv = dict(stride=2, padding=1, dilation=2, groups=2)
+    cases.add("conv2d", {"input": normal(2, 4, 9, 8), "weight": normal(6, 2, 3, 3), "bias": normal(6)},
+              lambda t: F.conv2d(t["input"], t["weight"], t["bias"], **conv), **conv)
+    for mode, training in (("train", True), ("eval", False)):
+        norm = dict(training=training, momentum=0.1, eps=1e-5)
+        cases.add(f"batch_norm_{mode}",
+                  {"input": 3 + 2 * normal(3, 5, 4, 3), "weight": uniform(5), "bias": normal(5),
+                   "running_mean": normal(5), "running_var": uniform(5)},
+                  lambda t: F.batch_norm(**t, **norm), **norm)
+    cases.add("layer_norm", {"input": 3 + 2 * normal(4, 3, 7), "weight": uniform(7), "bias": normal(7)},
+              lambda t: F.layer_norm(t["input"], (7,), t["weight"], t["bias"], 1e-6), axis=-1, eps=1e-6)
+    # The ends, where erf saturates and exp underflows, and zero; between them ordinary values.
+    ends = torch.tensor([-40, -9, -6, -3, -0.75, -1e-8, 0, 1e-8, 0.75, 3, 6, 9, 40], dtype=torch.float64)
+    cases.add("gelu", {"input": torch.cat([ends, normal(11)])}, lambda t: F.gelu(t["input"]), approximate="none")
+    # The last row overflows exp unless the maximum is taken out first.
+    logits = torch.cat([normal(4, 7), 1000 * normal(1, 7)])
+    cases.add("softmax_cross_entropy", {"input": logits, "labels": torch.tensor([3, 0, 6, 3, 2], dtype=torch.int32)},
+              lambda t: F.cross_entropy(t["input"], t["labels"].long()), reduction="mean")
+
+
+def add_quadratic(cases):
+    normal, uniform, rank = cases.normal, cases.uniform, 2
+
+    def add(case, linear, product, x, weight, factor, **attributes):
+        inputs = {"input": normal(*x), "weight": normal(*weight), "bias": normal(weight[0]),
+                  "a": normal(*factor), "b": normal(*factor), "scale": torch.tensor(1 / rank, dtype=torch.float64)}
+        cases.add(case, inputs, functools.partial(quadratic, linear, product, rank),
+                  functools.partial(quadratic_by_hand, linear, product, rank), rank=rank, **attributes)
+
+    add("quadratic_linear", Dense(), Dense(), (5, 6), (4, 6), (4 * rank, 6))
+    full = dict(stride=2, padding=1, dilation=1, groups=1)
+    add("quadratic_conv2d", Conv(**full), Conv(**full), (2, 3, 9, 8), (4, 3, 3, 3), (4 * rank, 3, 3, 3),
+        base=full, branch=full)
+    for stride in (1, 2):
+        base = dict(stride=stride, padding=3, dilation=1, groups=4)
+        branch = dict(stride=stride, padding=3, dilation=3, groups=4)
+        add(f"quadratic_depthwise_conv2d_stride{stride}", Conv(**base), Conv(**branch),
+            (2, 4, 9, 8), (4, 1, 7, 7), (4 * rank, 1, 3, 3), base=base, branch=branch)
+
+    conv, eps = Conv(stride=2, padding=1), 1e-5
+    layer = {"input": normal(3, 3, 9, 8)}
+    for k in BRANCHES:
+        layer |= {f"conv_{k}.weight": normal(4, 3, 3, 3), f"bn_{k}.weight": uniform(4), f"bn_{k}.bias": normal(4),
+                  f"bn_{k}.running_mean": normal(4), f"bn_{k}.running_var": uniform(4)}
+    cases.add("quadratic_conv2d_normed", layer, functools.partial(normed_quadratic, conv, eps),
+              functools.partial(normed_quadratic_by_hand, conv, eps), **conv.attributes, momentum=0.1, eps=eps)
+
+
+def add_optimizers(cases, steps=5, size=7):
+    """grad: the gradient given at each step; parameter: the vector before the first step and after each."""
+    sgd = dict(lr=0.1, momentum=0.9, weight_decay=5e-4)
+    adamw = dict(lr=1e-2, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+    for case, optimizer, options in (("sgd", torch.optim.SGD, sgd), ("adamw", torch.optim.AdamW, adamw)):
+        parameter, gradients = cases.normal(size).requires_grad_(), cases.normal(steps, size)
+        gradients[:, 0] = 0  # decays, and never divides zero by zero
+        update, path = optimizer([parameter], foreach=False, **options), [parameter.detach().clone()]
+        for g in gradients:
+            parameter.grad = g.clone()
+            update.step()
+            path.append(parameter.detach().clone())
+        cases.keep(case, {"grad": gradients, "parameter": torch.stack(path)}, **options)
+    for case, max_norm in (("clip_grad_norm", 1.5), ("clip_grad_norm_below", 100.0)):
+        before = {"first": cases.normal(3, 2), "second": cases.normal(5)}
+        leaves = {n: torch.zeros_like(g).requires_grad_() for n, g in before.items()}
+        for n, p in leaves.items():
+            p.grad = before[n].clone()
+        norm = torch.nn.utils.clip_grad_norm_(leaves.values(), max_norm, foreach=False)
+        cases.keep(case, {**{f"before/{n}": g for n, g in before.items()}, "norm": norm,
+                          **{f"after/{n}": p.grad for n, p in leaves.items()}}, max_norm=max_norm)
+
+
+def write(save):
+    cases = Cases(seed=60)
+    add_first_order(cases)
+    add_quadratic(cases)
+    add_optimizers(cases)
+    save("ops", cases.tensors, {"what": "single operations in float64: inputs, output, upstream gradient, gradients",
+                                "torch": torch.__version__, "attributes": json.dumps(cases.attributes)})
