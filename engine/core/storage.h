@@ -1,0 +1,82 @@
+// Storage: bytes on one device, the unit that is saved, evicted and replayed. Many tensors may view one storage.
+#pragma once
+#include <memory>
+
+#include "engine/core/memory.h"
+
+namespace parabola {
+
+class Storage;
+
+// Whoever can compute a storage's bytes again: the tape. The engine core knows it only by this interface.
+class StorageOwner {
+ public:
+  virtual void unreferenced(Storage& storage) = 0;  // the last Tensor that showed these bytes is gone
+
+ protected:
+  ~StorageOwner() = default;
+};
+
+class Storage {
+ public:
+  Storage(size_t bytes, Device device, Category category);  // resident, contents undefined
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  size_t bytes() const { return bytes_; }
+  Device device() const { return device_; }
+  Category category() const { return category_; }
+  void set_category(Category category);
+
+  bool resident() const { return data_ != nullptr; }
+  std::byte* data() const { return data_; }  // null where evicted
+  void evict();        // gives the bytes back; whoever owns the storage can restore them
+  void restore();      // allocates the bytes again, contents undefined
+
+  // Counts mutations. A node remembers the version that it read; backward and replay refuse another one.
+  uint64_t version = 0;
+
+  // The tape's bookkeeping; see tape/tape.h. Zero for storages that no tape made (parameters, batches).
+  StorageOwner* owner = nullptr;
+  int producer = -1;        // index of the node that computes it
+  bool save = true;         // stays resident until its last use in backward; otherwise evicted and replayed
+  int reads = 0;            // backward functions still to come that read it
+  int live_consumers = 0;   // recomputed nodes that would read it in a replay
+  int pending = 0;          // nodes still to come in backward that read it in forward
+  int handles() const { return handles_; }
+
+ private:
+  friend class StorageHandle;
+  std::byte* data_ = nullptr;
+  size_t bytes_;
+  Device device_;
+  Category category_;
+  int handles_ = 0;  // Tensors of the user; the tape's own references do not count
+};
+
+// A counted reference held by a Tensor. When the last one goes, the owner decides what becomes of the bytes.
+class StorageHandle {
+ public:
+  StorageHandle() = default;
+  explicit StorageHandle(std::shared_ptr<Storage> storage) : storage_(std::move(storage)) { add(); }
+  StorageHandle(const StorageHandle& other) : storage_(other.storage_) { add(); }
+  StorageHandle(StorageHandle&& other) noexcept = default;
+  StorageHandle& operator=(StorageHandle other) noexcept {
+    std::swap(storage_, other.storage_);
+    return *this;
+  }
+  ~StorageHandle() {
+    if (storage_ && --storage_->handles_ == 0 && storage_->owner) storage_->owner->unreferenced(*storage_);
+  }
+  explicit operator bool() const { return storage_ != nullptr; }
+  Storage& operator*() const { return *storage_; }
+  Storage* operator->() const { return storage_.get(); }
+  const std::shared_ptr<Storage>& shared() const { return storage_; }
+
+ private:
+  void add() { if (storage_) ++storage_->handles_; }
+  std::shared_ptr<Storage> storage_;
+};
+
+}  // namespace parabola

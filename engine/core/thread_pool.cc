@@ -1,0 +1,137 @@
+#include "engine/core/thread_pool.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "engine/core/error.h"
+
+namespace parabola {
+namespace {
+// Rounds of looking for work before a thread sleeps: some ten microseconds, about the gap between two ops. Longer spins
+// burn the time of other processes (the weakness of OpenMP's default on a shared machine).
+constexpr int spin_rounds = 2000;
+thread_local bool inside_task = false;
+
+inline void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#endif
+}
+}  // namespace
+
+// A job is done when its tasks are done, not when every worker has looked at it: a worker that the machine has put to sleep
+// for a neighbour's sake is not waited for. For that, `ticket` holds the job's number and the tasks left to claim in one
+// word. A task is claimed by a compare-and-swap that takes one off, so it can only be claimed from a job that still runs.
+struct ThreadPool::State {
+  std::vector<std::jthread> workers;
+  std::mutex mutex, one_job;
+  std::condition_variable work_ready, work_done;
+  static constexpr int task_bits = 40;
+  std::atomic<uint64_t> ticket{0};
+  std::atomic<int64_t> unfinished{0};
+  std::atomic<const TaskRef*> body{nullptr};
+  std::atomic<bool> stop{false};
+  std::exception_ptr error;
+
+  static uint64_t job_of(uint64_t t) { return t >> task_bits; }
+  static int64_t left_in(uint64_t t) { return static_cast<int64_t>(t & ((uint64_t{1} << task_bits) - 1)); }
+
+  // Runs tasks of job `job`, from the last to the first, until none is left to claim.
+  void work(uint64_t job, int worker) {
+    inside_task = true;
+    uint64_t t = ticket.load(std::memory_order_acquire);
+    while (job_of(t) == job && left_in(t) > 0) {
+      const TaskRef* run = body.load(std::memory_order_relaxed);
+      if (!ticket.compare_exchange_weak(t, t - 1, std::memory_order_acq_rel)) continue;
+      try {
+        (*run)(left_in(t) - 1, worker);
+      } catch (...) {
+        std::lock_guard lock(mutex);
+        if (!error) error = std::current_exception();
+      }
+      if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        std::lock_guard lock(mutex);
+        work_done.notify_one();
+      }
+      t = ticket.load(std::memory_order_acquire);
+    }
+    inside_task = false;
+  }
+
+  void loop(int worker) {
+    for (uint64_t seen = 0;;) {
+      const auto is_new = [&] { return job_of(ticket.load(std::memory_order_acquire)) != seen || stop.load(); };
+      for (int i = 0; i < spin_rounds && !is_new(); ++i) pause();
+      if (!is_new()) {
+        std::unique_lock lock(mutex);
+        work_ready.wait(lock, is_new);
+      }
+      if (stop.load()) return;
+      seen = job_of(ticket.load(std::memory_order_acquire));
+      work(seen, worker);
+    }
+  }
+};
+
+ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
+  for (int worker = 1; worker < threads; ++worker)
+    state_->workers.emplace_back([state = state_.get(), worker] { state->loop(worker); });
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    std::lock_guard lock(state_->mutex);
+    state_->stop.store(true);
+  }
+  state_->work_ready.notify_all();
+}
+
+int ThreadPool::threads() const { return static_cast<int>(state_->workers.size()) + 1; }
+
+void ThreadPool::run_tasks(int64_t tasks, TaskRef body) {
+  State& s = *state_;
+  if (tasks <= 1 || s.workers.empty() || inside_task) {
+    for (int64_t task = 0; task < tasks; ++task) body(task, 0);
+    return;
+  }
+  std::lock_guard one_job(s.one_job);
+  uint64_t job;
+  {
+    std::lock_guard lock(s.mutex);
+    s.error = nullptr;
+    s.body.store(&body, std::memory_order_relaxed);
+    s.unfinished.store(tasks, std::memory_order_relaxed);
+    job = (State::job_of(s.ticket.load(std::memory_order_relaxed)) + 1) % (uint64_t{1} << (64 - State::task_bits));
+    s.ticket.store(job << State::task_bits | static_cast<uint64_t>(tasks), std::memory_order_release);
+  }
+  s.work_ready.notify_all();
+  s.work(job, 0);
+  const auto is_done = [&] { return s.unfinished.load(std::memory_order_acquire) == 0; };
+  for (int i = 0; i < spin_rounds && !is_done(); ++i) pause();
+  if (!is_done()) {
+    std::unique_lock lock(s.mutex);
+    s.work_done.wait(lock, is_done);
+  }
+  if (s.error) std::rethrow_exception(s.error);
+}
+
+namespace {
+std::unique_ptr<ThreadPool>& engine_pool() {
+  static std::unique_ptr<ThreadPool> pool =
+      std::make_unique<ThreadPool>(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+  return pool;
+}
+}  // namespace
+
+ThreadPool& thread_pool() { return *engine_pool(); }
+
+void set_threads(int threads) {
+  if (threads < 1 || threads > 1024) fail<UsageError>("threads", "got ", threads, ", expected 1 to 1024");
+  if (thread_pool().threads() != threads) engine_pool() = std::make_unique<ThreadPool>(threads);
+}
+
+}  // namespace parabola

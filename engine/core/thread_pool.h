@@ -1,0 +1,57 @@
+// One pool of threads for the whole engine. Work comes as numbered tasks with fixed boundaries, more of them than threads;
+// threads take the next one as they become free, so a thread that is slowed by a neighbour on the machine holds nobody up.
+// Which thread runs a task has no influence on any result.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+
+namespace parabola {
+
+// A non-owning reference to a callable f(task, worker).
+class TaskRef {
+ public:
+  template <class F>
+  TaskRef(F& f) : object_(const_cast<void*>(static_cast<const void*>(&f))),
+                  call_([](void* o, int64_t task, int worker) { (*static_cast<F*>(o))(task, worker); }) {}
+  void operator()(int64_t task, int worker) const { call_(object_, task, worker); }
+
+ private:
+  void* object_;
+  void (*call_)(void*, int64_t, int);
+};
+
+class ThreadPool {
+ public:
+  explicit ThreadPool(int threads);  // the calling thread is one of them
+  ~ThreadPool();
+  int threads() const;
+
+  // Runs body(task, worker) for every task in [0, tasks) and returns when all are done. worker is in [0, threads()) and
+  // names a thread's private scratch. The first exception is rethrown. Inside of a task, runs serially (as worker 0's
+  // caller already holds the threads).
+  template <class F>
+  void run(int64_t tasks, F&& body) { run_tasks(tasks, TaskRef(body)); }
+
+ private:
+  void run_tasks(int64_t tasks, TaskRef body);
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+ThreadPool& thread_pool();       // the engine's pool; all hardware threads unless set_threads was called
+void set_threads(int threads);   // UsageError unless between 1 and 1,024; not while work is running
+
+// Splits [0, count) into pieces of `grain` (the last one smaller) and runs body(begin, end) for each.
+template <class F>
+void parallel_for(int64_t count, int64_t grain, F&& body) {
+  if (count <= grain) {
+    if (count > 0) body(int64_t{0}, count);
+    return;
+  }
+  thread_pool().run((count + grain - 1) / grain,
+                    [&](int64_t task, int) { body(task * grain, std::min(count, (task + 1) * grain)); });
+}
+
+}  // namespace parabola
