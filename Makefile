@@ -1,0 +1,195 @@
+# Parabola's build. `make help` lists what it does; third_party/README.md says what it needs.
+# After llm.c's: plain rules, and first of all it prints what it found on this machine.
+
+ARCH          ?= native
+PARABOLA_DATA ?= ../shared/data
+export PARABOLA_DATA
+
+# A sanitizer gets a build folder of its own: build-address-undefined, build-thread.
+comma := ,
+BUILD := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))
+
+# All cores without being asked. A -jN of the caller wins over this; a make that another one starts shares that one's jobs.
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+# ---- Flags. The same binary on the same kind of machine must give the same bits, so nothing here lets the compiler reorder
+# a sum (no -ffast-math). -ffp-contract=off: whether a*b+c rounds once or twice is decided by what is written (std::fma
+# rounds once) and not by what the compiler happened to inline around it; otherwise the same sum in two loops may differ.
+# -fno-math-errno: nobody reads errno after sqrt(), and keeping it up to date would prevent vector code.
+INCLUDES := -I. $(if $(DEPS),-isystem $(DEPS)/usr/include -isystem $(DEPS)/usr/include/eigen3) -isystem /usr/include/eigen3
+CXXFLAGS := -std=c++20 -march=$(ARCH) -ffp-contract=off -fno-math-errno -Wall -Wextra -pthread -DEIGEN_DONT_PARALLELIZE
+# Warnings that g++ 12 derives after inlining std::string and std::vector, and gets wrong there (GCC bug 105651 and its like).
+# The sanitizers look for the real thing.
+CXXFLAGS += $(if $(findstring clang,$(CXX)),,-Wno-restrict -Wno-stringop-overread -Wno-stringop-overflow -Wno-array-bounds)
+LDFLAGS  := -pthread $(if $(DEPS),$(addprefix -L,$(wildcard $(DEPS)/usr/lib/*-linux-gnu)))
+LDLIBS   := -lz -ldl
+ifeq ($(SAN),)
+CXXFLAGS += -O3 -DNDEBUG -Werror
+else
+# No -Werror: g++ warns of things that are not there when it instruments code. The plain build insists.
+CXXFLAGS += -O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all -D_GLIBCXX_ASSERTIONS
+LDFLAGS  += -fsanitize=$(SAN)
+# An exit code that no program of ours has, so that a test which expects a failure never takes a report for it.
+export ASAN_OPTIONS  ?= exitcode=86:detect_stack_use_after_return=1
+export UBSAN_OPTIONS ?= exitcode=86:print_stacktrace=1
+export TSAN_OPTIONS  ?= exitcode=86
+endif
+TEST_FLAGS := -DDOCTEST_CONFIG_SUPER_FAST_ASSERTS
+
+# ---- CUDA: used where nvcc >= 12 is found; CUDA=0 leaves it out, CUDA=1 insists.
+NVCC         := $(if $(filter 0,$(CUDA)),,$(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc)))
+NVCC_VERSION := $(if $(NVCC),$(shell $(NVCC) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p'))
+NVCC_FITS    := $(shell [ $(firstword $(subst ., ,$(NVCC_VERSION)) 0) -ge 12 ] && echo yes)
+ifeq ($(CUDA)$(NVCC_FITS),1)
+$(error CUDA=1 needs nvcc 12 or newer: found $(or $(NVCC) $(NVCC_VERSION),none))
+endif
+
+# ---- What is built, found by folder: a new file needs no line here.
+LIBRARY_SOURCES := $(wildcard $(addsuffix /*.cc,engine/* engine/*/* layers layers/* optim data))
+COMMON_SOURCES  := $(wildcard apps/common/*.cc)
+APP_SOURCES     := $(wildcard apps/*.cc)
+TEST_SOURCES    := $(filter-out tests/fuzz/%,$(wildcard $(addsuffix /*.cc,tests tests/* tests/*/*)))
+
+objects = $(patsubst %.cc,$(BUILD)/obj/%.o,$(1))
+OBJECTS := $(call objects,$(LIBRARY_SOURCES) $(COMMON_SOURCES) $(APP_SOURCES) $(TEST_SOURCES))
+LIBRARY := $(BUILD)/libparabola.a
+APPS    := $(APP_SOURCES:apps/%.cc=$(BUILD)/bin/%)
+TESTS   := $(BUILD)/bin/tests
+
+.PHONY: all found demo test test-long test-counts bench gpu-check install soak format lint clean help FORCE
+.DELETE_ON_ERROR:
+all: $(LIBRARY) $(APPS)
+
+# ---- Rules. One short line for each file; V=1 shows the commands instead.
+Q   := $(if $(V),,@)
+say  = @$(if $(V),:,printf '  %-4s %s\n' $(1) $(2))
+
+$(OBJECTS): $(BUILD)/obj/%.o: %.cc $(BUILD)/flags
+	$(call say,C++,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CXX) $(CXXFLAGS) $(INCLUDES) $(if $(filter tests/%,$<),$(TEST_FLAGS)) -MMD -MP -c $< -o $@
+
+$(LIBRARY): $(call objects,$(LIBRARY_SOURCES)) $(BUILD)/sources
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $(filter %.o,$^)
+
+$(APPS): $(BUILD)/bin/%: $(BUILD)/obj/apps/%.o $(call objects,$(COMMON_SOURCES)) $(LIBRARY)
+$(TESTS): $(call objects,$(TEST_SOURCES) $(COMMON_SOURCES)) $(LIBRARY) $(BUILD)/sources
+$(APPS) $(TESTS):
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(LIBRARY) $(LDLIBS) -o $@
+
+# Two files that are written only when what they say has changed. Another compiler, flag or machine type rebuilds all (the
+# compiler's predefined macros tell its version and what -march=native stands for); a removed source, what it was linked into.
+update = mkdir -p $(@D) && { $(1); } >$@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
+$(BUILD)/flags: FORCE | found
+	@$(call update,echo '$(CXX) $(CXXFLAGS) $(INCLUDES) $(TEST_FLAGS) $(LDFLAGS)'; $(CXX) $(CXXFLAGS) -dM -E -x c++ /dev/null)
+$(BUILD)/sources: FORCE
+	@$(call update,echo '$(LIBRARY_SOURCES) $(COMMON_SOURCES) $(TEST_SOURCES)')
+
+-include $(OBJECTS:.o=.d)
+
+# ---- What this machine has. Installs what is missing first; python3-pil, which only unpacks the development data, may fail.
+found:
+ifndef PARABOLA_FOUND
+	@third_party/install.sh $(if $(DEPS),--check $(DEPS))
+	@$(if $(and $(filter test test-long,$(MAKECMDGOALS)),$(wildcard $(PARABOLA_DATA)/unpack-cifar10.sh)), \
+	    $(if $(DEPS),,third_party/install.sh --tests || true))
+	@$(print_found)
+endif
+
+define library_versions
+#include <CLI/Version.hpp>
+#include <Eigen/src/Core/util/Macros.h>
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+#include <zlib.h>
+FOUND Eigen EIGEN_WORLD_VERSION.EIGEN_MAJOR_VERSION.EIGEN_MINOR_VERSION
+FOUND nlohmann-json NLOHMANN_JSON_VERSION_MAJOR.NLOHMANN_JSON_VERSION_MINOR.NLOHMANN_JSON_VERSION_PATCH
+FOUND CLI11 CLI11_VERSION
+FOUND zlib ZLIB_VERSION
+FOUND doctest DOCTEST_VERSION_STR
+endef
+export library_versions
+FASHION_MNIST := /usr/share/datasets/fashion-mnist
+
+print_found = \
+  yes() { echo "  ✓ $$*"; }; no() { echo "  ✗ $$*"; }; \
+  yes "$$($(CXX) --version | head -n 1), -march=$(ARCH)$(if $(SAN),$(comma) -fsanitize=$(SAN))"; \
+  printf '%s\n' "$$library_versions" | $(CXX) -std=c++20 $(INCLUDES) -E -P -x c++ - | tr -d '"' | \
+    sed -n 's/ *\. */./g; s/^FOUND /  ✓ /p'; \
+  $(if $(NVCC_FITS),yes "nvcc $(NVCC_VERSION) (no CUDA code to compile yet)", \
+    no "nvcc 12 or newer: $(if $(filter 0,$(CUDA)),left out by CUDA=0,not found) (CPU only)"); \
+  for folder in $(if $(DEPS),$(DEPS)$(FASHION_MNIST)) $(FASHION_MNIST); do \
+    [ ! -d $$folder ] || { yes "Fashion-MNIST: $$folder"; break; }; \
+  done; \
+  if [ -d "$(PARABOLA_DATA)" ]; then yes "development data: $(PARABOLA_DATA)"; \
+  else no "development data: not in $(PARABOLA_DATA); tests that need it are skipped (PARABOLA_DATA names another folder)"; fi
+
+# ---- The main job, on real data.
+demo: all $(BUILD)/bin/demo
+	@$(BUILD)/bin/demo --out $(BUILD)/demo
+
+# ---- Tests. Each run leaves its counts (passed, failed, skipped) in a file, and the last line sums them up. A run counts as
+# one failure until it has said otherwise, and so does one that ends badly without a failed case (a sanitizer's report).
+run_tests = mkdir -p $(dir $(1)) && echo 0 1 0 >$(1) && \
+  { $(2) PARABOLA_TEST_COUNTS=$(1) $(TESTS) || sed -i 's/^\([0-9]*\) 0 /\1 1 /' $(1); }
+sum_tests = awk '{ passed += $$1; failed += $$2; skipped += $$3 } \
+  END { printf "tests: %d passed, %d failed, %d skipped\n", passed, failed, skipped; exit failed > 0 }' $(1)
+
+test: test-counts
+	@$(call sum_tests,$(BUILD)/test-counts)
+
+test-counts: all $(TESTS)
+	@$(call run_tests,$(BUILD)/test-counts)
+
+CHECKED := build-address-undefined
+test-long: all $(TESTS)
+	@echo 'with the long cases:'
+	@$(call run_tests,$(BUILD)/test-long-counts,PARABOLA_LONG=1)
+	@echo 'under AddressSanitizer and UndefinedBehaviorSanitizer:'
+	@mkdir -p $(CHECKED) && echo 0 1 0 >$(CHECKED)/test-counts
+	@$(MAKE) SAN=address,undefined PARABOLA_FOUND=yes test-counts || true
+	@$(call sum_tests,$(BUILD)/test-long-counts $(CHECKED)/test-counts)
+
+# ---- What INTERFACE promises for later is refused until it is there.
+bench:             ; $(error make $@: not built yet; $(BUILD)/bin/bench times one model)
+gpu-check:         ; $(error make $@: not built yet; this version has no CUDA code)
+install soak:      ; $(error make $@: not built yet)
+
+# ---- The code's own looks.
+OWN_CODE := find engine layers optim data apps tests -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh'
+format:
+	@$(OWN_CODE) | xargs clang-format -i
+lint: found
+	@$(OWN_CODE) | xargs clang-format --dry-run -Werror
+	@find engine layers optim data apps tests -name '*.cc' | \
+	  xargs -P $$(nproc) -I{} clang-tidy --quiet {} -- $(filter-out -Werror,$(CXXFLAGS)) $(INCLUDES) $(TEST_FLAGS)
+
+clean:
+	rm -rf build build-*/
+
+define help_text
+make              the library and every app, into build/
+make demo         the main job on real data, from nothing: build/demo/
+make test         the tests
+make test-long    the long cases too, then all of it under sanitizers
+make format       clang-format over the project's own code
+make lint         clang-format and clang-tidy: what they would change
+make clean        removes the build folders
+
+SAN=address,undefined, SAN=thread    with sanitizers, in a build folder of its own
+CUDA=0, CUDA=1    leaves CUDA code out, insists on it; without: where nvcc 12 or newer is found
+ARCH=x86-64-v3    for another machine type than this one (native)
+DEPS=DIR          headers and data unpacked by third_party/install.sh --prefix DIR
+PARABOLA_DATA=DIR development data for the tests (../shared/data)
+V=1               shows the commands
+Not built yet: make bench, make gpu-check, make install, make soak
+endef
+export help_text
+help:
+	@echo "$$help_text"
