@@ -84,6 +84,7 @@ struct StepRecord {
   uint64_t seed = 0;
   uint64_t step = 0;
   double learning_rate = 0;
+  int64_t update = 0;  // updates of the optimizer, this one counted (Adam's bias correction)
 };
 
 // Bytes as a kernel sees them. pointer is null where the tensor is absent or not wanted.

@@ -1,0 +1,22 @@
+#include "engine/ops/registry.h"
+
+#include <array>
+
+#include "engine/ops/relu.h"
+
+namespace parabola {
+
+std::span<const OpDef* const> all_ops() {
+  static constexpr std::array ops = {
+      &relu_op,
+  };
+  return ops;
+}
+
+const OpDef* find_op(std::string_view name) {
+  for (const OpDef* op : all_ops())
+    if (op->name == name) return op;
+  return nullptr;
+}
+
+}  // namespace parabola

@@ -1,0 +1,221 @@
+// Backward strictly in reverse, freeing as it goes, and the replay of values that were evicted.
+#include <algorithm>
+
+#include "engine/core/error.h"
+#include "engine/core/thread_pool.h"
+#include "engine/tape/executor.h"
+#include "engine/tape/tape.h"
+
+namespace parabola {
+namespace {
+
+void add_into(const Tensor& target, const Tensor& more) {
+  dispatch_float(target.dtype(), "accumulate", [&]<class T>() {
+    T* to = target.data<T>();
+    const T* from = more.data<T>();
+    parallel_for(target.elements(), 1 << 15, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) to[i] += from[i];
+    });
+  });
+}
+
+}  // namespace
+
+TensorView Tape::view(int index) const {
+  if (index < 0) return {};
+  const Value& value = values_[static_cast<size_t>(index)];
+  if (!value.storage->resident()) return {nullptr, value.shape, value.dtype};
+  return {value.storage->data() + static_cast<size_t>(value.offset) * size_of(value.dtype), value.shape, value.dtype};
+}
+
+std::vector<TensorView> Tape::views(const std::vector<int>& values) const {
+  std::vector<TensorView> result;
+  for (int value : values) result.push_back(view(value));
+  return result;
+}
+
+// Views for backward: bytes only for what the op said that it reads, so that an op which reads more is caught at once.
+std::vector<TensorView> Tape::read_views(const std::vector<int>& values, uint64_t mask) const {
+  std::vector<TensorView> result = views(values);
+  for (size_t i = 0; i < result.size(); ++i)
+    if (!(mask >> i & 1)) result[i].pointer = nullptr;
+  return result;
+}
+
+RandomKey Tape::random_of(int node) const {
+  return {options_.seed, Stream::node, options_.step, static_cast<uint32_t>(node)};
+}
+
+Signature Tape::signature_of(const Node& node, std::vector<TensorSpec>& specs) const {
+  for (int value : node.inputs)
+    specs.push_back(value < 0 ? TensorSpec{.present = false}
+                              : TensorSpec{values_[static_cast<size_t>(value)].shape, values_[static_cast<size_t>(value)].dtype});
+  return {node.attributes, specs, node.gradient_mask, node.variant};
+}
+
+void Tape::require_version(const Node& node, int index) const {
+  const Value& value = values_[static_cast<size_t>(index)];
+  if (value.storage->version != value.version)
+    fail<UsageError>(node.op->name, "an input of shape ", value.shape, " recorded in ",
+                     node.scope.empty() ? "the model" : node.scope,
+                     " was changed in place before backward; step the optimizer after backward");
+}
+
+// Computes the node's missing results again.
+void Tape::replay(int index, std::vector<Storage*>& replayed) {
+  const Node& node = nodes_[static_cast<size_t>(index)];
+  bool auxiliary_ready = true;
+  for (const auto* list : {&node.outputs, &node.auxiliary})
+    for (int value : *list) {
+      Storage& storage = *values_[static_cast<size_t>(value)].storage;
+      if (storage.resident()) continue;
+      if (list == &node.auxiliary) auxiliary_ready = false;
+      storage.restore();
+      replayed.push_back(&storage);
+    }
+  // Inputs that the op itself changes (running statistics) have moved on in forward, as they should.
+  for (size_t i = 0; i < node.inputs.size(); ++i)
+    if (node.inputs[i] >= 0 && !(node.op->mutates >> i & 1)) require_version(node, node.inputs[i]);
+  std::vector<TensorSpec> specs;
+  const Layout layout = node.op->layout(signature_of(node, specs));
+  const std::vector<TensorView> inputs = views(node.inputs), outputs = views(node.outputs), auxiliary = views(node.auxiliary);
+  ForwardArgs args{.attributes = node.attributes, .inputs = inputs, .outputs = outputs, .auxiliary = auxiliary};
+  args.variant = node.variant;
+  args.random = random_of(index);
+  args.replay = true;
+  args.auxiliary_ready = auxiliary_ready;
+  const Scope scope(node.scope);
+  Executor::instance().forward(*node.op, args, layout.forward_workspace, node.cost.forward,
+                               values_[static_cast<size_t>(node.outputs[0])].storage->device());
+}
+
+// Makes a value resident by replaying its producer, and before that, without recursion, whatever that one misses.
+void Tape::materialize(Storage& target) {
+  if (target.resident()) return;
+  std::vector<Storage*> replayed;
+  std::vector<int> stack = {target.producer};
+  while (!stack.empty()) {
+    const int index = stack.back();
+    const size_t depth = stack.size();
+    for (int value : nodes_[static_cast<size_t>(index)].inputs) {
+      if (value < 0) continue;
+      const Storage& storage = *values_[static_cast<size_t>(value)].storage;
+      if (storage.resident()) continue;
+      PARABOLA_ASSERT(storage.owner == this);
+      stack.push_back(storage.producer);
+    }
+    if (stack.size() > depth) continue;
+    stack.pop_back();
+    // It may have been on the stack twice.
+    const Node& node = nodes_[static_cast<size_t>(index)];
+    const auto missing = [&](int value) { return !values_[static_cast<size_t>(value)].storage->resident(); };
+    if (std::ranges::any_of(node.outputs, missing) || std::ranges::any_of(node.auxiliary, missing)) replay(index, replayed);
+  }
+  // What was only a stepping stone goes again; what a backward function still to come reads stays for it.
+  for (Storage* storage : replayed)
+    if (storage != &target && storage->reads == 0 && storage->handles() == 0) storage->evict();
+}
+
+void Tape::backward(const Tensor& loss) {
+  if (finished_) fail<UsageError>("backward", "this tape has run backward already; a tape serves one step");
+  if (loss.tape() != serial_) fail<UsageError>("backward", "the loss was not computed on this tape");
+  if (loss.elements() != 1) fail<ShapeError>("backward", "got a loss of shape ", loss.shape(), ", expected one element");
+  Value& root = values_[static_cast<size_t>(loss.value())];
+  if (!root.needs_gradient) fail<UsageError>("backward", "the loss depends on no tensor that requires a gradient");
+  finished_ = true;
+  root.gradient = Tensor::full(root.shape, 1.0, root.dtype);
+  for (int index = static_cast<int>(nodes_.size()) - 1; index >= 0; --index) {
+    const Node& node = nodes_[static_cast<size_t>(index)];
+    const bool reached = std::ranges::any_of(
+        node.outputs, [&](int value) { return values_[static_cast<size_t>(value)].gradient.defined(); });
+    if (node.gradient_mask != 0 && reached) backward_node(index);
+    finish_node(node);
+  }
+}
+
+void Tape::backward_node(int index) {
+  const Node& node = nodes_[static_cast<size_t>(index)];
+  const Scope scope(node.scope);
+  const auto need = [&](const std::vector<int>& values, uint64_t mask) {
+    for (size_t i = 0; i < values.size(); ++i)
+      if (values[i] >= 0 && mask >> i & 1) {
+        if (!(&values == &node.inputs && node.op->mutates >> i & 1)) require_version(node, values[i]);
+        materialize(*values_[static_cast<size_t>(values[i])].storage);
+      }
+  };
+  need(node.inputs, node.needs.inputs);
+  need(node.outputs, node.needs.outputs);
+  need(node.auxiliary, node.needs.auxiliary);
+
+  std::vector<TensorView> output_gradients, input_gradients;
+  for (int value : node.outputs) {
+    Value& output = values_[static_cast<size_t>(value)];
+    if (!output.gradient) output.gradient = Tensor::full(output.shape, 0.0, output.dtype);
+    output_gradients.push_back(view_of(output.gradient));
+  }
+
+  // Where the gradient of each input goes. A value that is an input twice (x∘x) gets a buffer of its own for the second
+  // gradient, added afterwards: kernels may then assume that no two of their results overlap.
+  uint64_t accumulate = 0;
+  std::vector<std::pair<Tensor, Tensor>> repeated;  // target, addend
+  for (size_t i = 0; i < node.inputs.size(); ++i) {
+    if (!(node.gradient_mask >> i & 1)) {
+      input_gradients.push_back({});
+      continue;
+    }
+    Value& input = values_[static_cast<size_t>(node.inputs[i])];
+    const bool is_leaf = input.leaf != nullptr;
+    Tensor& gradient = is_leaf ? input.leaf->gradient : input.gradient;
+    const bool has_gradient = is_leaf ? input.leaf->has_gradient : gradient.defined();
+    const bool seen = std::find(node.inputs.begin(), node.inputs.begin() + static_cast<std::ptrdiff_t>(i),
+                                node.inputs[i]) != node.inputs.begin() + static_cast<std::ptrdiff_t>(i);
+    if (seen) {
+      repeated.emplace_back(gradient, Tensor::empty(input.shape, input.dtype));
+      input_gradients.push_back(view_of(repeated.back().second));
+      continue;
+    }
+    if (!gradient)
+      gradient = Tensor::empty(input.shape, input.dtype, is_leaf ? Category::gradients : Category::activations,
+                               input.storage->device());
+    if (has_gradient) accumulate |= uint64_t{1} << i;
+    if (is_leaf) input.leaf->has_gradient = true;
+    input_gradients.push_back(view_of(gradient));
+  }
+
+  std::vector<TensorSpec> specs;
+  const Layout layout = node.op->layout(signature_of(node, specs));
+  const std::vector<TensorView> inputs = read_views(node.inputs, node.needs.inputs),
+                                outputs = read_views(node.outputs, node.needs.outputs),
+                                auxiliary = read_views(node.auxiliary, node.needs.auxiliary);
+  BackwardArgs args{.attributes = node.attributes,
+                    .inputs = inputs,
+                    .outputs = outputs,
+                    .auxiliary = auxiliary,
+                    .output_gradients = output_gradients,
+                    .input_gradients = input_gradients,
+                    .accumulate = accumulate};
+  args.variant = node.variant;
+  args.random = random_of(index);
+  Executor::instance().backward(*node.op, args, layout.backward_workspace, node.cost.backward,
+                                values_[static_cast<size_t>(node.outputs[0])].storage->device());
+  for (const auto& [target, addend] : repeated) add_into(target, addend);
+}
+
+// The node is done: nothing after it needs its results, and its inputs have one use less.
+void Tape::finish_node(const Node& node) {
+  const auto storage_of = [&](int value) -> Storage& { return *values_[static_cast<size_t>(value)].storage; };
+  for (size_t i = 0; i < node.inputs.size(); ++i) {
+    if (node.inputs[i] < 0) continue;
+    Storage& storage = storage_of(node.inputs[i]);
+    --storage.pending;
+    if (i < 64 && node.needs.inputs >> i & 1) --storage.reads;
+    if (storage.owner == this && storage.pending == 0 && storage.reads == 0 && storage.handles() == 0) storage.evict();
+  }
+  for (int value : node.outputs) values_[static_cast<size_t>(value)].gradient = Tensor();
+  if (node.op->view) return;
+  for (const auto* list : {&node.outputs, &node.auxiliary})
+    for (int value : *list)
+      if (storage_of(value).handles() == 0) storage_of(value).evict();
+}
+
+}  // namespace parabola

@@ -1,0 +1,30 @@
+// The executor: the only caller of kernels, in forward, backward and replay, and for ops outside of any tape. It provides
+// workspace, picks the device's kernel, counts work, and looks for NaN and Inf where asked to.
+#pragma once
+#include "engine/core/op.h"
+
+namespace parabola {
+
+// Work done since the last reset. 2 flops per multiply-add, as the ops' cost functions say.
+struct WorkCounters {
+  double flops = 0;         // forward, backward, optimizer
+  double replay_flops = 0;  // recomputation, counted apart
+};
+
+class Executor {
+ public:
+  static Executor& instance();
+
+  StepRecord step;            // what kernels read of the current step
+  WorkCounters work;
+  bool check_finite = false;  // debug mode: Error naming the op and scope that produced the first NaN or Inf
+
+  void forward(const OpDef& op, const ForwardArgs& args, size_t workspace_bytes, const Cost& cost, Device device);
+  void backward(const OpDef& op, const BackwardArgs& args, size_t workspace_bytes, const Cost& cost, Device device);
+};
+
+// The specs of tensors as an op's rules see them.
+std::vector<TensorSpec> specs_of(std::span<const Tensor> tensors);
+TensorView view_of(const Tensor& tensor);
+
+}  // namespace parabola
