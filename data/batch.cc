@@ -1,0 +1,12 @@
+#include "data/batch.h"
+
+namespace parabola {
+
+Batch to_batch(const HostBatch& host) {
+  return {.images = Tensor::from(host.images, host.shape),
+          .labels = Tensor::from(host.labels, {host.shape[0]}),
+          .samples = host.samples,
+          .number = host.number};
+}
+
+}  // namespace parabola

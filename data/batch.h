@@ -1,0 +1,30 @@
+// A batch on its way from the data set to the model.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "engine/core/tensor.h"
+
+namespace parabola {
+
+// A batch in plain memory: what the loader's own thread prepares, since only the main thread allocates tensors.
+struct HostBatch {
+  Shape shape;                   // [N, H, W, C]
+  std::vector<float> images;     // preprocessed, row-major
+  std::vector<int32_t> labels;   // N
+  std::vector<int64_t> samples;  // N, each image's number in the data set
+  int64_t number = 0;            // of this batch in its epoch, from 0
+};
+
+// What a training step takes.
+struct Batch {
+  Tensor images;                 // f32 [N, H, W, C]
+  Tensor labels;                 // i32 [N]
+  std::vector<int64_t> samples;  // N, each image's number in the data set
+  int64_t number = 0;            // of this batch in its epoch, from 0
+};
+
+// Copies into new tensors on the CPU (category inputs). The host batch keeps its memory, to be filled again.
+Batch to_batch(const HostBatch& host);
+
+}  // namespace parabola
