@@ -27,6 +27,7 @@ class Listener : public doctest::IReporter {
   void test_case_start(const doctest::TestCaseData& test) override {
     name_ = test.m_name;
     parabola::forget_skip();
+    save_counts(1);
     if (terminal_) *options_.cout << "\r\033[K" << name_ << std::flush;
   }
 
@@ -47,12 +48,7 @@ class Listener : public doctest::IReporter {
     }
   }
 
-  // Written here and not at the end of main(), so that the counts survive a case that crashes.
-  void test_run_end(const doctest::TestRunStats&) override {
-    if (const char* file = std::getenv("PARABOLA_TEST_COUNTS")) {
-      std::ofstream(file) << counts.passed << ' ' << counts.failed << ' ' << counts.skipped << '\n';
-    }
-  }
+  void test_run_end(const doctest::TestRunStats&) override { save_counts(0); }
 
   // doctest calls this for what a filter leaves out, too: only a case marked doctest::skip() counts.
   void test_case_skipped(const doctest::TestCaseData& test) override {
@@ -68,6 +64,13 @@ class Listener : public doctest::IReporter {
   void log_message(const doctest::MessageData&) override {}
 
  private:
+  // A case counts as failed while it runs, so that the file is right even where one ends the process.
+  static void save_counts(int running) {
+    if (const char* file = std::getenv("PARABOLA_TEST_COUNTS")) {
+      std::ofstream(file) << counts.passed << ' ' << counts.failed + running << ' ' << counts.skipped << '\n';
+    }
+  }
+
   const doctest::ContextOptions& options_;
   bool terminal_;
   std::string name_;

@@ -77,6 +77,7 @@ case "${1:-}" in
     --prefix) [ $# -eq 2 ] || stop "--prefix needs a folder"; unpack_into "$2" ;;
     --check)
         [ $# -eq 2 ] || stop "--check needs a folder"
+        [ -d "$2" ] || stop "no folder $2; third_party/install.sh --prefix $2 makes and fills it"
         names=$(missing "$build_packages" "$2")
         [ -z "$names" ] || stop "$2 lacks $names: fill it with third_party/install.sh --prefix $2"
         ;;

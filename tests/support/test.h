@@ -50,8 +50,8 @@ struct ProgramResult {
 };
 
 struct ProgramOptions {
-  std::vector<std::string> environment;    // "NAME=value", added to this process's own
-  std::optional<int64_t> file_size_limit;  // bytes that one written file may have (RLIMIT_FSIZE): a full disk
+  std::vector<std::string> environment = {};    // "NAME=value", added to this process's own
+  std::optional<int64_t> file_size_limit = {};  // bytes that one written file may have (RLIMIT_FSIZE): a full disk
 };
 
 // Runs an app of the same build and waits for it: run_program({"inspect", "model.safetensors"}). The first word is the
