@@ -1,0 +1,143 @@
+// Sums and moments of the columns of a matrix, for norms and for gradients of whatever is broadcast over rows.
+//
+// The order of every sum is fixed by the matrix's shape: its rows are cut into blocks; a task adds up one block, first
+// row to last; the blocks' results are added in the order of the blocks, in double. So the bits depend neither on the
+// number of threads nor on which op asks.
+#pragma once
+#include <algorithm>
+#include <cmath>
+
+#include "engine/core/thread_pool.h"
+#include "engine/ops/elementwise.h"
+
+namespace parabola {
+
+// A stack of `outer` matrices [rows, columns], row-major. Rows are numbered through the whole stack.
+struct RowBlocks {
+  int64_t rows, columns, outer = 1;
+
+  // Rows of a block: some 64 KiB, read again from the cache by column_moments. At most 512, since rounding errors grow
+  // with their number; at least 64, so that the blocks' results stay small beside the matrix. A single column is
+  // expected to be added up by lane_sum, which has 16 running sums.
+  int64_t block_rows() const {
+    return columns == 1 ? 512 * 16 : std::clamp<int64_t>(elementwise_grain / std::max<int64_t>(columns, 1), 64, 512);
+  }
+  int64_t blocks() const { return (rows + block_rows() - 1) / block_rows(); }  // of one matrix
+  int64_t begin(int64_t block) const { return block * block_rows(); }
+  int64_t end(int64_t block) const { return std::min(rows, begin(block) + block_rows()); }
+
+  // Calls work(matrix, block) for every block, on all threads.
+  template <class Work>
+  void each_block(Work&& work) const {
+    const int64_t tasks_in_grain = elementwise_grain / std::max<int64_t>(1, std::min(rows, block_rows()) * columns);
+    parallel_for(outer * blocks(), std::max<int64_t>(1, tasks_in_grain), [&](int64_t first, int64_t last) {
+      for (int64_t task = first; task < last; ++task) work(task / blocks(), task % blocks());
+    });
+  }
+};
+
+template <class T>
+size_t column_sums_workspace(const RowBlocks& matrix, int64_t sums = 1) {
+  return static_cast<size_t>(matrix.outer * matrix.blocks() * sums * matrix.columns) * sizeof(T);
+}
+
+// Adds up `sums` quantities for each column in one pass. add_rows(first, last, partial) adds the terms of rows
+// [first, last) to partial[0 .. sums * columns), which starts as zeros: the first quantity of all columns, then the
+// second. Each result goes to finish(index, sum), index running over [outer][sums][columns], sum in double.
+template <class T, class AddRows, class Finish>
+void column_sums(const RowBlocks& matrix, int64_t sums, T* workspace, AddRows&& add_rows, Finish&& finish) {
+  const int64_t width = sums * matrix.columns, blocks = matrix.blocks();
+  matrix.each_block([&](int64_t outer, int64_t block) {
+    T* partial = workspace + (outer * blocks + block) * width;
+    std::fill_n(partial, width, T(0));
+    add_rows(outer * matrix.rows + matrix.begin(block), outer * matrix.rows + matrix.end(block), partial);
+  });
+  const int64_t grain = std::max<int64_t>(1, elementwise_grain / std::max<int64_t>(1, blocks));
+  parallel_for(matrix.outer * width, grain, [&](int64_t first, int64_t last) {
+    for (int64_t index = first; index < last; ++index) {
+      const T* partial = workspace + index / width * blocks * width + index % width;
+      double sum = 0;
+      for (int64_t block = 0; block < blocks; ++block) sum += static_cast<double>(partial[block * width]);
+      finish(index, sum);
+    }
+  });
+}
+
+// What a block of rows says about its columns: [rough mean, sum of deviations from it, sum of their squares][columns].
+// Deviations are taken from a value near the mean, so values far from zero (mean 1e3, deviation 1) lose nothing; their
+// sum makes up for what is rough in it. For ops that have their rows tile by tile and never all at once.
+template <class T>
+void block_moments(const T* x, int64_t rows, int64_t columns, T* moments) {
+  T *mean = moments, *sum = moments + columns, *squares = moments + 2 * columns;
+  std::fill_n(moments, 3 * columns, T(0));
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t c = 0; c < columns; ++c) mean[c] += x[row * columns + c];
+  }
+  for (int64_t c = 0; c < columns; ++c) mean[c] /= static_cast<T>(rows);
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t c = 0; c < columns; ++c) {
+      const T deviation = x[row * columns + c] - mean[c];
+      sum[c] += deviation;
+      squares[c] = std::fma(deviation, deviation, squares[c]);
+    }
+  }
+}
+
+// Mean and biased variance of each column from the moments of its blocks, in their order and in double; rows_of(block)
+// is the block's number of rows. (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing
+// sample variances", 1979, with all blocks at once: variance within the blocks plus variance of their means.)
+template <class T, class RowsOf>
+void merge_moments(const T* moments, int64_t blocks, int64_t columns, RowsOf&& rows_of, T* mean, T* variance) {
+  for (int64_t c = 0; c < columns; ++c) {
+    const auto moment = [&](int64_t block, int64_t which) {
+      return static_cast<double>(moments[(block * 3 + which) * columns + c]);
+    };
+    double rows = 0, sum = 0, squares = 0;
+    for (int64_t block = 0; block < blocks; ++block) {
+      const double n = static_cast<double>(rows_of(block));
+      rows += n;
+      sum += n * moment(block, 0) + moment(block, 1);
+    }
+    const double centre = sum / rows;
+    for (int64_t block = 0; block < blocks; ++block) {
+      const double n = static_cast<double>(rows_of(block)), shift = moment(block, 0) - centre;
+      squares += moment(block, 2) + shift * (2 * moment(block, 1) + n * shift);
+    }
+    mean[c] = static_cast<T>(centre);
+    variance[c] = static_cast<T>(std::max(0.0, squares / rows));
+  }
+}
+
+template <class T>
+size_t column_moments_workspace(const RowBlocks& matrix) {
+  return column_sums_workspace<T>(matrix, 3);
+}
+
+// Mean and biased variance of each column of x [rows, columns], which is read from memory once.
+template <class T>
+void column_moments(const T* x, const RowBlocks& matrix, T* workspace, T* mean, T* variance) {
+  const int64_t columns = matrix.columns;
+  matrix.each_block([&](int64_t, int64_t block) {
+    block_moments(x + matrix.begin(block) * columns, matrix.end(block) - matrix.begin(block), columns,
+                  workspace + block * 3 * columns);
+  });
+  merge_moments(
+      workspace, matrix.blocks(), columns, [&](int64_t block) { return matrix.end(block) - matrix.begin(block); }, mean,
+      variance);
+}
+
+// Moves running statistics towards those of a batch of `rows` values a channel, as PyTorch does: momentum is the weight
+// of the new value, and the variance kept is the unbiased one.
+template <class T>
+void move_running_statistics(const T* mean, const T* variance, int64_t rows, int64_t columns, double momentum,
+                             T* running_mean, T* running_variance) {
+  const double unbiased = static_cast<double>(rows) / static_cast<double>(rows - 1);
+  for (int64_t c = 0; c < columns; ++c) {
+    running_mean[c] =
+        static_cast<T>((1 - momentum) * static_cast<double>(running_mean[c]) + momentum * static_cast<double>(mean[c]));
+    running_variance[c] = static_cast<T>((1 - momentum) * static_cast<double>(running_variance[c]) +
+                                         momentum * unbiased * static_cast<double>(variance[c]));
+  }
+}
+
+}  // namespace parabola
