@@ -1,0 +1,81 @@
+// The command line of every app, as INTERFACE.md lists it: one table in flags.cc, one struct here.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/core/dtype.h"
+
+namespace parabola {
+
+// Bits, so that the table can say of each flag which apps offer it.
+enum class App : unsigned { train = 1, adapt = 2, evaluate = 4, bench = 8, inspect = 16 };
+std::string name_of(App app);
+
+// What was asked for. A flag's own default stands here; std::optional is a value that the model's recipe (or the data
+// set, the host layer) gives unless the user did. Words of a fixed list (optimizer, method, ...) were checked against
+// that list.
+struct Flags {
+  // model and weights
+  std::string model;
+  bool list_models = false;  // print the registry's names and end; nothing else was checked then
+  std::string weights;
+  std::vector<std::string> allow_missing;  // globs: tensors that --weights may lack
+  std::vector<std::string> files;          // inspect: FILE...
+
+  // data
+  std::string data;
+  std::string split = "test";                       // test, train
+  std::optional<int64_t> limit;                     // at least 1
+  std::optional<int64_t> batch;                     // at least 1
+  std::optional<std::vector<std::string>> augment;  // crop, flip; empty: none
+
+  // training
+  std::optional<int64_t> epochs;  // at least 0
+  uint64_t seed = 1;
+  std::optional<std::string> optimizer;  // sgd, adamw
+  std::optional<double> lr;              // at least 0, as the next two
+  std::optional<double> momentum;        // below 1
+  std::optional<double> weight_decay;
+  std::optional<std::string> schedule;  // constant, cosine
+  std::optional<double> warmup;         // epochs, at least 0
+  std::optional<double> clip;           // largest global norm of the gradient; 0: no clipping
+
+  // adapters
+  std::string method = "quadratic";  // quadratic, lora, head, full, none
+  std::string bn = "frozen";         // frozen, adapt
+  bool adapt = false;                // bench: time the model with adapters
+  std::optional<std::string> match;  // glob over layer names
+  std::optional<int64_t> rank;       // at least 1, as the next two
+  std::optional<int64_t> kernel;
+  std::optional<int64_t> dilation;
+  std::optional<double> scale;
+
+  // running
+  std::string mode = "train";          // bench: train, infer
+  std::optional<int64_t> threads;      // 1 to 1024; default: all cores
+  Device device;                       // cpu: the only one built yet
+  std::string dtype = "f32";           // f32: the only one built yet
+  std::string checkpoint = "default";  // none, default, blocks
+
+  // output
+  std::string out;         // folder of the run; empty: nothing is kept
+  double save_every = 60;  // seconds between saved states; 0: after every step
+  std::string resume;      // folder of the run to go on with
+  bool force = false;      // a finished run in `out` may be overwritten
+  std::string json;        // file for records, "-" for standard output, empty for none
+};
+
+// Thrown by parse_flags for --help: the text to print; no error.
+struct HelpRequest {
+  std::string text;
+};
+
+// Reads an app's command line. UsageError, one line "--flag: what is wrong, what was expected", for: unknown flags
+// (with a guess at what was meant) and flags of other apps, values out of range, missing or given twice, required flags
+// that are missing, flags that contradict each other, and what is not built yet. DeviceError for a device that is not
+// there.
+Flags parse_flags(App app, int argc, const char* const* argv);
+
+}  // namespace parabola

@@ -1,0 +1,76 @@
+#include "apps/common/run_app.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <iostream>
+#include <new>
+#include <string>
+
+#include "engine/core/error.h"
+
+namespace parabola {
+namespace {
+
+enum ExitCode { done = 0, program_failed = 1, input_wrong = 2 };
+
+int report(ExitCode code, std::string text) {
+  for (char& c : text)
+    if (c == '\n' || c == '\r') c = ' ';
+  std::cout.flush();
+  std::fprintf(stderr, "error: %s\n", text.c_str());
+  return code;
+}
+
+// A caller may have closed 0, 1 or 2. The next file to be opened would get that number, and what is meant for people
+// would be written into it; /dev/null for reading keeps the number taken and lets such writes fail.
+void occupy_standard_streams() {
+  int file;
+  while ((file = ::open("/dev/null", O_RDONLY)) >= 0 && file <= STDERR_FILENO) continue;
+  if (file >= 0) ::close(file);
+}
+
+}  // namespace
+
+int run_app(const std::function<void()>& body) {
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+  occupy_standard_streams();
+  try {
+    body();
+  } catch (const UsageError& error) {
+    return report(input_wrong, error.what());
+  } catch (const FormatError& error) {
+    return report(input_wrong, error.what());
+  } catch (const ShapeError& error) {
+    return report(input_wrong, error.what());
+  } catch (const DTypeError& error) {
+    return report(input_wrong, error.what());
+  } catch (const DeviceError& error) {
+    return report(input_wrong, error.what());
+  } catch (const std::bad_alloc&) {
+    return report(program_failed,
+                  "memory: the machine has no more to give, expected enough; a smaller --batch needs less");
+  } catch (const std::exception& error) {
+    return report(program_failed, error.what());
+  }
+  std::cout.flush();
+  if (!std::cout || std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+    return report(program_failed, "standard output: cannot be written, expected an open pipe or a disk with room");
+  return done;
+}
+
+int run_app(App app, int argc, const char* const* argv, const std::function<void(const Flags&)>& body) {
+  return run_app([&] {
+    try {
+      body(parse_flags(app, argc, argv));
+    } catch (const HelpRequest& help) {
+      std::cout << help.text;
+    }
+  });
+}
+
+}  // namespace parabola

@@ -1,0 +1,219 @@
+// The command line: what INTERFACE.md allows is read, all else is refused with a line that names the flag.
+#include "apps/common/flags.h"
+
+#include <sstream>
+
+#include "engine/core/error.h"
+#include "tests/support/test.h"
+
+namespace parabola {
+namespace {
+
+// "train --model x" as an app would get it; no quoting, so no value with a blank.
+Flags parse(const std::string& line) {
+  std::istringstream in(line);
+  std::vector<std::string> words;
+  for (std::string word; in >> word;) words.push_back(word);
+  std::vector<const char*> argv;
+  argv.reserve(words.size());
+  for (const std::string& word : words) argv.push_back(word.c_str());
+  for (App app : {App::train, App::adapt, App::evaluate, App::bench, App::inspect})
+    if (name_of(app) == words.at(0)) return parse_flags(app, static_cast<int>(argv.size()), argv.data());
+  throw std::logic_error("no such app: " + words[0]);
+}
+
+std::string refusal(const std::string& line) {
+  try {
+    parse(line);
+  } catch (const UsageError& error) {
+    return error.what();
+  } catch (const DeviceError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+std::string help(const std::string& app) {
+  try {
+    parse(app + " --help");
+  } catch (const HelpRequest& request) {
+    return request.text;
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("flags: defaults are INTERFACE.md's, and what the recipe decides is left open") {
+  const Flags train = parse("train --model m --data d");
+  CHECK(train.model == "m");
+  CHECK(train.data == "d");
+  CHECK_FALSE(train.batch);
+  CHECK_FALSE(train.lr);
+  CHECK_FALSE(train.augment);
+  CHECK_FALSE(train.threads);
+  CHECK(train.checkpoint == "default");
+  CHECK(train.save_every == 60);
+  CHECK(train.dtype == "f32");
+  CHECK(train.device == Device{});
+  const Flags adapt = parse("adapt --model m --data d --weights w");
+  CHECK(adapt.method == "quadratic");
+  CHECK(adapt.bn == "frozen");
+  CHECK_FALSE(adapt.rank);
+  CHECK(parse("evaluate --model m --data d --weights w").split == "test");
+  CHECK(parse("bench --model m").mode == "train");
+}
+
+TEST_CASE("flags: every value arrives in its field") {
+  const Flags f = parse(
+      "adapt --model m --weights w --data cifar10:x --allow-missing a.* --allow-missing b --limit 20000 --batch=128 "
+      "--epochs 0 --seed 18446744073709551615 --optimizer sgd --lr 1e-2 --momentum 0.9 --weight-decay 5e-4 "
+      "--schedule cosine --warmup 0.5 --clip 5 --augment flip,crop --method lora --match layer*.conv* --rank 4 "
+      "--kernel 3 --dilation 2 --scale -0.5 --bn adapt --threads 2 --device cpu --dtype f32 --checkpoint blocks "
+      "--out o --resume r --force --save-every 0 --json -");
+  CHECK(f.weights == "w");
+  CHECK(f.data == "cifar10:x");
+  CHECK(f.allow_missing == std::vector<std::string>{"a.*", "b"});
+  CHECK(f.limit == 20000);
+  CHECK(f.batch == 128);
+  CHECK(f.epochs == 0);
+  CHECK(f.seed == 18446744073709551615u);
+  CHECK(f.optimizer == "sgd");
+  CHECK(f.lr == 1e-2);
+  CHECK(f.momentum == 0.9);
+  CHECK(f.weight_decay == 5e-4);
+  CHECK(f.schedule == "cosine");
+  CHECK(f.warmup == 0.5);
+  CHECK(f.clip == 5);
+  CHECK(f.augment == std::vector<std::string>{"flip", "crop"});
+  CHECK(f.method == "lora");
+  CHECK(f.match == "layer*.conv*");
+  CHECK(f.rank == 4);
+  CHECK(f.kernel == 3);
+  CHECK(f.dilation == 2);
+  CHECK(f.scale == -0.5);
+  CHECK(f.bn == "adapt");
+  CHECK(f.threads == 2);
+  CHECK(f.checkpoint == "blocks");
+  CHECK(f.out == "o");
+  CHECK(f.resume == "r");
+  CHECK(f.force);
+  CHECK(f.save_every == 0);
+  CHECK(f.json == "-");
+  CHECK(parse("train --model m --data d --augment none").augment == std::vector<std::string>{});
+  CHECK(parse("bench --model m --adapt --rank 1 --mode infer").mode == "infer");
+  CHECK(parse("evaluate --model m --weights w --data d --split train").split == "train");
+  CHECK(parse("inspect a b --threads 1 -- --c").files == std::vector<std::string>{"a", "b", "--c"});
+  CHECK(parse("train --list-models").list_models);  // needs nothing else
+}
+
+TEST_CASE("flags: values out of range are refused, each naming flag, value and range") {
+  const std::string train = "train --model m --data d ";
+  for (const char* flag : {"--batch", "--limit", "--threads"})
+    for (const char* value : {"0", "-1", "1.5", "1e3", "x", "3x", "99999999999999999999", "nan"}) {
+      const std::string message = refusal(train + flag + " " + value);
+      CAPTURE(message);
+      CHECK(message.starts_with(std::string(flag) + ": got \"" + value + "\", expected a whole number from 1 to "));
+    }
+  for (const char* flag : {"--lr", "--weight-decay", "--warmup", "--clip", "--momentum", "--save-every"})
+    for (const char* value : {"-1", "nan", "inf", "-inf", "1e999", "0.1x", "abc"}) {
+      const std::string message = refusal(train + flag + " " + value);
+      CAPTURE(message);
+      CHECK(message.starts_with(std::string(flag) + ": got \"" + value + "\", expected a number "));
+    }
+  const std::string adapt = "adapt --model m --weights w --data d ";
+  for (const char* flag : {"--rank", "--kernel", "--dilation"})
+    CHECK(refusal(adapt + flag + " 0").starts_with(std::string(flag) + ": got \"0\", expected a whole number from 1"));
+  CHECK(refusal(adapt + "--scale nan") == "--scale: got \"nan\", expected a number");
+  CHECK(refusal(train + "--momentum 1").starts_with("--momentum: got \"1\""));
+  CHECK(refusal(train + "--epochs -1").starts_with("--epochs: got \"-1\""));
+  CHECK(refusal(train + "--seed -1").starts_with("--seed: got \"-1\""));
+  CHECK(refusal(train + "--threads 1025").ends_with("from 1 to 1024"));
+  CHECK(refusal(train + "--optimizer adam") == "--optimizer: got \"adam\", expected sgd or adamw; did you mean adamw?");
+  CHECK(refusal(train + "--augment crop,flp") == "--augment: got \"flp\", expected crop or flip; did you mean flip?");
+  CHECK(refusal(train + "--augment crop,") == "--augment: got \"\", expected crop or flip");
+  CHECK(refusal(train + "--augment crop,crop") == "--augment: crop is named twice, expected once");
+  CHECK(refusal(train + "--device gpu") == "--device: got \"gpu\", expected cpu, cuda or cuda:N");
+}
+
+TEST_CASE("flags: what this app does not know is refused, with a guess where one is near") {
+  const std::string train = "train --model m --data d ";
+  CHECK(refusal(train + "--epoch 3") == "--epoch: unknown flag, did you mean --epochs?");
+  CHECK(refusal(train + "--wieghts w") == "--wieghts: unknown flag, did you mean --weights?");
+  CHECK(refusal(train + "-batch 3") == "-batch: unknown flag, did you mean --batch?");
+  CHECK(refusal(train + "--zzz") == "--zzz: unknown flag, expected one of those that train --help lists");
+  CHECK(refusal(train + "--a\x01") == "--a\\x01: unknown flag, expected one of those that train --help lists");
+  CHECK(refusal(train + "--rank 2") == "--rank: not a flag of train, expected with adapt or bench");
+  CHECK(refusal("inspect f --model m") ==
+        "--model: not a flag of inspect, expected with train, adapt, evaluate or bench");
+  for (const char* rubbish : {"rubbish", "++", "-- x"})
+    CHECK(refusal(train + rubbish).find("not a flag") != std::string::npos);
+  CHECK(refusal(train + "- ").find("unknown flag") != std::string::npos);
+}
+
+TEST_CASE("flags: a value that is missing or given twice is refused") {
+  CHECK(refusal("train --data d --model") == "--model: no value given, expected one behind it");
+  CHECK(refusal("train --model= --data d") == "--model=: no value given, expected one behind it");
+  CHECK(refusal("train --model m --data d --out --force") == "--out: got the flag \"--force\", expected a value");
+  CHECK(refusal("train --data d --model --a\x01") == "--model: got the flag \"--a\\x01\", expected a value");
+  CHECK(refusal("train --model m --data d --model n") == "--model: given 2 times, expected once");
+  CHECK(refusal("train --model m --data d --force=no") == "--force: got \"no\", expected no value");
+}
+
+TEST_CASE("flags: required flags") {
+  CHECK(refusal("train --data d").starts_with("--model: missing"));
+  CHECK(refusal("train --model m").starts_with("--data: missing"));
+  CHECK(refusal("adapt --model m --data d").starts_with("--weights: missing"));
+  CHECK(refusal("evaluate --model m --data d").starts_with("--weights: missing"));
+  CHECK(refusal("evaluate --model m --weights w").starts_with("--data: missing"));
+  CHECK(refusal("bench").starts_with("--model: missing"));
+  CHECK(refusal("inspect").starts_with("FILE: missing"));
+}
+
+TEST_CASE("flags: contradictions are refused") {
+  const std::string adapt = "adapt --model m --weights w --data d ";
+  for (const char* flag : {"--match x", "--rank 2", "--kernel 3", "--dilation 1", "--scale 1"}) {
+    for (const char* method : {"head", "full", "none"})
+      CHECK(refusal(adapt + flag + " --method " + method).find(" no effect with --method ") != std::string::npos);
+    CHECK(refusal(adapt + flag + " --method lora") == "accepted");
+    CHECK(refusal(std::string("bench --model m ") + flag).ends_with("expected with --adapt"));
+  }
+  CHECK(refusal(adapt + "--optimizer adamw --momentum 0.9").starts_with("--momentum: no effect"));
+  CHECK(refusal("train --model m --data d --allow-missing x").starts_with("--allow-missing: no effect"));
+  CHECK(refusal(adapt + "--memory-budget 1GB --checkpoint blocks").starts_with("--memory-budget: "));
+}
+
+TEST_CASE("flags: what later issues build is refused and says so") {
+  const std::string train = "train --model m --data d ", bench = "bench --model m ";
+  for (const char* flag : {"--memory-budget 1GB", "--ema 0.9", "--label-smoothing 0.1", "--accumulate 2"})
+    CHECK(refusal(train + flag).find(": not built yet, expected a run without it") != std::string::npos);
+  for (const char* flag : {"--plan", "--fit", "--op gelu", "--profile", "--memory-budget 1GB"})
+    CHECK(refusal(bench + flag).find(": not built yet, expected a run without it") != std::string::npos);
+  CHECK(refusal(train + "--checkpoint auto") ==
+        "--checkpoint: auto is not built yet, expected none, default or blocks");
+  CHECK(refusal(train + "--schedule step") == "--schedule: step is not built yet, expected constant or cosine");
+  for (const char* word : {"rrc", "cutout", "mixup", "cutmix"})
+    CHECK(refusal(train + "--augment flip," + word).find(" is not built yet, expected crop or flip") !=
+          std::string::npos);
+  for (const char* word : {"tf32", "bf16", "f16"})
+    CHECK(refusal(train + "--dtype " + word).ends_with(" is not built yet, expected f32"));
+  for (const char* word : {"cuda", "cuda:1"})
+    CHECK(refusal(train + "--device " + word).ends_with("but this build has no CUDA, expected cpu"));
+}
+
+TEST_CASE("flags: help lists every flag that the app has, and no other") {
+  const std::string train = help("train"), inspect = help("inspect"), bench = help("bench");
+  for (const char* flag : {"--model NAME", "--data SPEC", "--lr X", "--resume DIR", "--json FILE", "--help"})
+    CHECK(train.find(flag) != std::string::npos);
+  CHECK(train.find("--rank") == std::string::npos);
+  CHECK(bench.find("--rank N") != std::string::npos);
+  CHECK(bench.find("Known, but not built yet: --op, --profile, --plan, --fit, --memory-budget") != std::string::npos);
+  CHECK(inspect.find("Usage: inspect FILE...") != std::string::npos);
+  CHECK(inspect.find("--model") == std::string::npos);
+  for (const std::string& text : {train, inspect, bench, help("adapt"), help("evaluate")}) {
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) CHECK(line.size() <= 100);
+  }
+}
+
+}  // namespace parabola
