@@ -1,0 +1,56 @@
+// Matrix products on the CPU. tile_product is the one inner function that every dense op goes through; gemm spreads it
+// over the threads. The arithmetic is Eigen's, which only gemm.cc includes.
+#pragma once
+#include <cstdint>
+
+namespace parabola {
+
+// A factor of a product as it lies in memory: row-major, rows `stride` elements apart. op(A) is what lies there, or its
+// transpose.
+template <class T>
+struct Factor {
+  const T* data;
+  int64_t stride;
+  bool transposed = false;
+
+  // op(A) from row i and column j on.
+  Factor at(int64_t i, int64_t j) const {
+    return {data + (transposed ? j * stride + i : i * stride + j), stride, transposed};
+  }
+};
+
+// C [m, n] = op(A) op(B), or C += with accumulate; op(A) is [m, k], op(B) is [k, n], C row-major with rows `stride`
+// elements apart. Single-threaded: tasks call it on tiles of theirs. The bits of an element follow from m, n, k, its
+// place in C, whether A and B are transposed, and the values: not from addresses, strides, threads or the machine's
+// load. So two ops that must agree call it with the same tiles. Allocates nothing: Eigen packs into 512 KiB of stack at
+// most.
+template <class T>
+void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, int64_t stride,
+                  bool accumulate);
+
+// The same on all threads with C contiguous, cut into tiles by fixed boundaries. Where that gives few tiles and k is
+// long (the weight gradient of a narrow layer), k is cut too, and the parts are added in their order. All boundaries
+// follow from m, n and k alone. `workspace` has room for gemm_workspace(m, n, k) elements.
+template <class T>
+void gemm(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, bool accumulate, T* workspace);
+int64_t gemm_workspace(int64_t m, int64_t n, int64_t k);
+
+// out [count] = or += the sum of parts [number][count], added in the order of the parts; on all threads.
+template <class T>
+void add_parts(const T* parts, int64_t number, int64_t count, T* out, bool accumulate);
+
+// How a long axis is cut: into pieces of `size`, the last one smaller.
+struct Tiles {
+  int64_t count, size;  // elements of the axis, of a tile
+  int64_t number() const { return (count + size - 1) / size; }
+  int64_t begin(int64_t tile) const { return tile * size; }
+  int64_t end(int64_t tile) const { return begin(tile) + size < count ? begin(tile) + size : count; }
+  int64_t length(int64_t tile) const { return end(tile) - begin(tile); }
+};
+
+// The tiles of C [m, n]: at most 128 x 192, 64 rows where there are few, so that two threads share even a small
+// product.
+Tiles row_tiles(int64_t m);
+Tiles column_tiles(int64_t n);
+
+}  // namespace parabola
