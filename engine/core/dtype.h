@@ -17,8 +17,10 @@ enum class DType : uint8_t { f32, f64, bf16, f16, i32, u8 };
 constexpr size_t size_of(DType dtype) {
   switch (dtype) {
     case DType::f64: return 8;
-    case DType::f32: case DType::i32: return 4;
-    case DType::bf16: case DType::f16: return 2;
+    case DType::f32:
+    case DType::i32: return 4;
+    case DType::bf16:
+    case DType::f16: return 2;
     case DType::u8: return 1;
   }
   return 0;
@@ -36,12 +38,26 @@ constexpr std::string_view name_of(DType dtype) {
   return "?";
 }
 
-template <class T> struct dtype_of_type;
-template <> struct dtype_of_type<float> { static constexpr DType value = DType::f32; };
-template <> struct dtype_of_type<double> { static constexpr DType value = DType::f64; };
-template <> struct dtype_of_type<int32_t> { static constexpr DType value = DType::i32; };
-template <> struct dtype_of_type<uint8_t> { static constexpr DType value = DType::u8; };
-template <class T> constexpr DType dtype_of = dtype_of_type<T>::value;
+template <class T>
+struct dtype_of_type;
+template <>
+struct dtype_of_type<float> {
+  static constexpr DType value = DType::f32;
+};
+template <>
+struct dtype_of_type<double> {
+  static constexpr DType value = DType::f64;
+};
+template <>
+struct dtype_of_type<int32_t> {
+  static constexpr DType value = DType::i32;
+};
+template <>
+struct dtype_of_type<uint8_t> {
+  static constexpr DType value = DType::u8;
+};
+template <class T>
+constexpr DType dtype_of = dtype_of_type<T>::value;
 
 // Calls body.template operator()<T>() with the C++ type of a floating dtype that the CPU computes in.
 // DTypeError naming `op` for any other:  dispatch_float(x.dtype, "gelu", [&]<class T>() { ... });

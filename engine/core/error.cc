@@ -31,7 +31,8 @@ std::string printable(std::string_view text, size_t limit) {
 }
 
 void internal_error(const char* file, int line, const char* condition) {
-  throw std::logic_error(concat("internal error at ", file, ":", line, ": ", condition, " does not hold; please report it"));
+  throw std::logic_error(
+      concat("internal error at ", file, ":", line, ": ", condition, " does not hold; please report it"));
 }
 
 }  // namespace parabola

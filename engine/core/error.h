@@ -13,14 +13,27 @@ namespace parabola {
 struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
-struct ShapeError : Error { using Error::Error; };   // shapes that do not fit together
-struct DTypeError : Error { using Error::Error; };   // element types that do not fit
-struct DeviceError : Error { using Error::Error; };  // a device that is absent, too old, or failed
-struct MemoryError : Error { using Error::Error; };  // out of memory
-struct FormatError : Error { using Error::Error; };  // a file that is not what it should be
-struct UsageError : Error { using Error::Error; };   // a wrong flag, argument, path, or call
+struct ShapeError : Error {
+  using Error::Error;
+};  // shapes that do not fit together
+struct DTypeError : Error {
+  using Error::Error;
+};  // element types that do not fit
+struct DeviceError : Error {
+  using Error::Error;
+};  // a device that is absent, too old, or failed
+struct MemoryError : Error {
+  using Error::Error;
+};  // out of memory
+struct FormatError : Error {
+  using Error::Error;
+};  // a file that is not what it should be
+struct UsageError : Error {
+  using Error::Error;
+};  // a wrong flag, argument, path, or call
 
-// Names the part of the model that runs now ("layer1.0.conv1"); scopes nest, and the name goes into errors and tape nodes.
+// Names the part of the model that runs now ("layer1.0.conv1"); scopes nest, and the name goes into errors and tape
+// nodes.
 class Scope {
  public:
   explicit Scope(std::string_view name);
@@ -54,7 +67,6 @@ std::string printable(std::string_view text, size_t limit = 120);
 
 // An internal promise was broken: a bug here, not the user's mistake.
 [[noreturn]] void internal_error(const char* file, int line, const char* condition);
-#define PARABOLA_ASSERT(condition) \
-  ((condition) ? (void)0 : ::parabola::internal_error(__FILE__, __LINE__, #condition))
+#define PARABOLA_ASSERT(condition) ((condition) ? (void)0 : ::parabola::internal_error(__FILE__, __LINE__, #condition))
 
 }  // namespace parabola

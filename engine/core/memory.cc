@@ -7,7 +7,8 @@
 
 #include "engine/core/error.h"
 
-// Under AddressSanitizer every block is a malloc of its own, so that a kernel that writes one element too far is caught.
+// Under AddressSanitizer every block is a malloc of its own, so that a kernel that writes one element too far is
+// caught.
 #if defined(__SANITIZE_ADDRESS__)
 #define PARABOLA_PLAIN_MALLOC 1
 #else

@@ -12,8 +12,9 @@
 
 namespace parabola {
 
-// What bytes are for. "Activation bytes" are the unpinned ones, activations + workspace: outputs and auxiliary results of
-// ops, gradients of activations, workspace of kernels. The others live as long as the model, the optimizer or the batch.
+// What bytes are for. "Activation bytes" are the unpinned ones, activations + workspace: outputs and auxiliary results
+// of ops, gradients of activations, workspace of kernels. The others live as long as the model, the optimizer or the
+// batch.
 enum class Category : uint8_t { parameters, gradients, optimizer, inputs, activations, workspace };
 constexpr size_t category_count = 6;
 std::string_view name_of(Category category);
@@ -38,7 +39,10 @@ class Arena {
  private:
   void add_free(std::byte* block, size_t bytes);
   void remove_free(std::byte* block, size_t bytes);
-  struct Region { std::byte* begin; size_t bytes; };
+  struct Region {
+    std::byte* begin;
+    size_t bytes;
+  };
   std::vector<Region> regions_;
   std::map<std::byte*, size_t> free_by_address_;
   std::set<std::pair<size_t, std::byte*>> free_by_size_;

@@ -18,8 +18,8 @@ class Attributes {
  public:
   Attributes() = default;
   template <class T>
-    requires(std::is_trivially_copyable_v<T> && !std::is_same_v<T, Attributes>)
-  Attributes(const T& value) : type_(&typeid(T)) {  // implicit, so apply(op, {x}, GeluAttributes{...}) reads well
+  requires(std::is_trivially_copyable_v<T> && !std::is_same_v<T, Attributes>) Attributes(const T& value)
+      : type_(&typeid(T)) {  // implicit, so apply(op, {x}, GeluAttributes{...}) reads well
     static_assert(sizeof(T) <= capacity);
     std::memcpy(bytes_, &value, sizeof(T));
   }
@@ -55,8 +55,8 @@ struct Signature {
   bool wants_gradient(int i) const { return gradient_mask >> i & 1; }
 };
 
-// What the op produces. Auxiliary results go from forward to backward and are never seen by the user (statistics, a and b of
-// a quadratic product). Workspace is scratch of one kernel call, in bytes.
+// What the op produces. Auxiliary results go from forward to backward and are never seen by the user (statistics, a and
+// b of a quadratic product). Workspace is scratch of one kernel call, in bytes.
 struct Layout {
   std::vector<TensorSpec> outputs;
   std::vector<TensorSpec> auxiliary;
@@ -78,8 +78,8 @@ struct Needs {
   uint64_t inputs = 0, outputs = 0, auxiliary = 0;
 };
 
-// What changes from step to step; kernels read it from here (on a GPU, from device memory), so a step can be captured once
-// and replayed.
+// What changes from step to step; kernels read it from here (on a GPU, from device memory), so a step can be captured
+// once and replayed.
 struct StepRecord {
   uint64_t seed = 0;
   uint64_t step = 0;
@@ -93,7 +93,10 @@ struct TensorView {
   Shape shape;
   DType dtype = DType::f32;
   explicit operator bool() const { return pointer != nullptr; }
-  template <class T> T* data() const { return static_cast<T*>(pointer); }
+  template <class T>
+  T* data() const {
+    return static_cast<T*>(pointer);
+  }
 };
 
 struct ForwardArgs {
@@ -101,10 +104,10 @@ struct ForwardArgs {
   std::span<const TensorView> inputs, outputs, auxiliary;
   std::byte* workspace = nullptr;
   int variant = 0;
-  RandomKey random;                 // of this node; the same in a replay
+  RandomKey random;  // of this node; the same in a replay
   const StepRecord* step = nullptr;
-  bool replay = false;              // recomputation: write the same bits again, move no running statistics
-  bool auxiliary_ready = false;     // in a replay: the auxiliary results are still there and may be used
+  bool replay = false;           // recomputation: write the same bits again, move no running statistics
+  bool auxiliary_ready = false;  // in a replay: the auxiliary results are still there and may be used
 };
 
 struct BackwardArgs {
@@ -127,24 +130,24 @@ enum class Policy : uint8_t { automatic, save, recompute };
 
 struct OpDef {
   std::string_view name;
-  Layout (*layout)(const Signature&);                 // checks shapes and dtypes; throws ShapeError, DTypeError
-  StepCost (*cost)(const Signature&) = nullptr;       // null: nothing worth counting
-  Needs (*needs)(const Signature&) = nullptr;         // null: backward reads nothing but gradients
-  int variants = 1;                                   // variant 0 keeps least; the last one keeps most and recomputes least
-  Policy policy = Policy::save;                       // the default of DESIGN: elementwise and norms recompute
-  bool random = false;                                // draws from ForwardArgs::random
-  bool view = false;                                  // output 0 shares input 0's bytes; forward is not called
-  uint64_t mutates = 0;                               // bit i: forward changes input i in place
+  Layout (*layout)(const Signature&);            // checks shapes and dtypes; throws ShapeError, DTypeError
+  StepCost (*cost)(const Signature&) = nullptr;  // null: nothing worth counting
+  Needs (*needs)(const Signature&) = nullptr;    // null: backward reads nothing but gradients
+  int variants = 1;                              // variant 0 keeps least; the last one keeps most and recomputes least
+  Policy policy = Policy::save;                  // the default of DESIGN: elementwise and norms recompute
+  bool random = false;                           // draws from ForwardArgs::random
+  bool view = false;                             // output 0 shares input 0's bytes; forward is not called
+  uint64_t mutates = 0;                          // bit i: forward changes input i in place
   struct Kernels {
     void (*forward)(const ForwardArgs&) = nullptr;
     void (*backward)(const BackwardArgs&) = nullptr;  // null: no input can have a gradient
   };
-  Kernels cpu, cuda;                                  // a null CUDA forward raises "[op] has no CUDA kernel"
+  Kernels cpu, cuda;  // a null CUDA forward raises "[op] has no CUDA kernel"
 };
 
 // Runs an op: checks shapes, allocates outputs, calls the kernel and, where a Tape is open, records a node on it.
-// Optional inputs are passed as absent tensors. Declared here so that ops can define their user functions; implemented in
-// engine/tape.
+// Optional inputs are passed as absent tensors. Declared here so that ops can define their user functions; implemented
+// in engine/tape.
 std::vector<Tensor> apply(const OpDef& op, std::span<const Tensor> inputs, const Attributes& attributes = {});
 Tensor apply(const OpDef& op, std::initializer_list<Tensor> inputs, const Attributes& attributes = {});  // output 0
 

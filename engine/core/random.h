@@ -1,6 +1,6 @@
-// Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3",
-// SC 2011). A draw is a pure function of (seed, stream, step, item, index): no state, so a replay, another thread count, or a
-// resumed run sees the same numbers.
+// Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2,
+// 3", SC 2011). A draw is a pure function of (seed, stream, step, item, index): no state, so a replay, another thread
+// count, or a resumed run sees the same numbers.
 #pragma once
 #include <array>
 #include <cmath>

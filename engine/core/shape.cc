@@ -15,9 +15,12 @@ Shape::Shape(std::span<const int64_t> sizes) {
   bool empty = false;
   for (int64_t size : sizes) {
     if (size < 0) fail<ShapeError>("shape", "negative size in ", str());
-    if (size == 0) empty = true;
-    else if (elements_ > limit / size) fail<ShapeError>("shape", "too many elements in ", str());
-    else elements_ *= size;
+    if (size == 0)
+      empty = true;
+    else if (elements_ > limit / size)
+      fail<ShapeError>("shape", "too many elements in ", str());
+    else
+      elements_ *= size;
   }
   if (empty) elements_ = 0;
 }

@@ -23,8 +23,8 @@ class Shape {
   int64_t back() const { return (*this)[rank_ - 1]; }
   int64_t elements() const { return elements_; }  // product of the sizes; 1 for a scalar
   std::span<const int64_t> sizes() const { return {sizes_.data(), static_cast<size_t>(rank_)}; }
-  Shape with(int axis, int64_t size) const;       // the same shape with one size replaced
-  int64_t product(int begin, int end) const;      // product of sizes of axes [begin, end)
+  Shape with(int axis, int64_t size) const;   // the same shape with one size replaced
+  int64_t product(int begin, int end) const;  // product of sizes of axes [begin, end)
 
   bool operator==(const Shape& other) const { return rank_ == other.rank_ && sizes_ == other.sizes_; }
   std::string str() const;  // "[128, 32, 32, 16]"

@@ -2,8 +2,7 @@
 
 namespace parabola {
 
-Storage::Storage(size_t bytes, Device device, Category category)
-    : bytes_(bytes), device_(device), category_(category) {
+Storage::Storage(size_t bytes, Device device, Category category) : bytes_(bytes), device_(device), category_(category) {
   restore();
 }
 Storage::~Storage() { evict(); }

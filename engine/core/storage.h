@@ -31,19 +31,19 @@ class Storage {
 
   bool resident() const { return data_ != nullptr; }
   std::byte* data() const { return data_; }  // null where evicted
-  void evict();        // gives the bytes back; whoever owns the storage can restore them
-  void restore();      // allocates the bytes again, contents undefined
+  void evict();                              // gives the bytes back; whoever owns the storage can restore them
+  void restore();                            // allocates the bytes again, contents undefined
 
   // Counts mutations. A node remembers the version that it read; backward and replay refuse another one.
   uint64_t version = 0;
 
   // The tape's bookkeeping; see tape/tape.h. Zero for storages that no tape made (parameters, batches).
   StorageOwner* owner = nullptr;
-  int producer = -1;        // index of the node that computes it
-  bool save = true;         // stays resident until its last use in backward; otherwise evicted and replayed
-  int reads = 0;            // backward functions still to come that read it
-  int live_consumers = 0;   // recomputed nodes that would read it in a replay
-  int pending = 0;          // nodes still to come in backward that read it in forward
+  int producer = -1;       // index of the node that computes it
+  bool save = true;        // stays resident until its last use in backward; otherwise evicted and replayed
+  int reads = 0;           // backward functions still to come that read it
+  int live_consumers = 0;  // recomputed nodes that would read it in a replay
+  int pending = 0;         // nodes still to come in backward that read it in forward
   int handles() const { return handles_; }
 
  private:
@@ -75,7 +75,9 @@ class StorageHandle {
   const std::shared_ptr<Storage>& shared() const { return storage_; }
 
  private:
-  void add() { if (storage_) ++storage_->handles_; }
+  void add() {
+    if (storage_) ++storage_->handles_;
+  }
   std::shared_ptr<Storage> storage_;
 };
 

@@ -15,8 +15,10 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, Category category, Device 
 
 Tensor Tensor::full(const Shape& shape, double value, DType dtype, Category category) {
   Tensor tensor = empty(shape, dtype, category);
-  if (dtype == DType::i32) std::ranges::fill(tensor.span<int32_t>(), static_cast<int32_t>(value));
-  else dispatch_float(dtype, "full", [&]<class T>() { std::ranges::fill(tensor.span<T>(), static_cast<T>(value)); });
+  if (dtype == DType::i32)
+    std::ranges::fill(tensor.span<int32_t>(), static_cast<int32_t>(value));
+  else
+    dispatch_float(dtype, "full", [&]<class T>() { std::ranges::fill(tensor.span<T>(), static_cast<T>(value)); });
   return tensor;
 }
 
@@ -36,7 +38,8 @@ template Tensor Tensor::from(std::span<const uint8_t>, const Shape&, Category);
 std::byte* Tensor::raw() const {
   if (!defined()) fail<UsageError>("tensor", "an absent tensor has no data");
   if (!storage_->resident())
-    fail<UsageError>("tensor", "the values of this ", shape_, " tensor are gone: they were evicted, and their tape is dead");
+    fail<UsageError>("tensor", "the values of this ", shape_,
+                     " tensor are gone: they were evicted, and their tape is dead");
   return storage_->data() + static_cast<size_t>(offset_) * size_of(dtype_);
 }
 
@@ -104,14 +107,18 @@ const Tensor& Tensor::set_requires_gradient(bool wanted) const {
 }
 
 Tensor Tensor::gradient() const { return leaf_ && leaf_->has_gradient ? leaf_->gradient : Tensor(); }
-void Tensor::zero_gradient() const { if (leaf_) leaf_->has_gradient = false; }
+void Tensor::zero_gradient() const {
+  if (leaf_) leaf_->has_gradient = false;
+}
 
 std::string Tensor::str() const {
   if (!defined()) return "Tensor(absent)";
   std::string text = "Tensor(";
   constexpr int64_t shown = 8;
-  if (!storage_->resident()) text += "evicted";
-  else for (int64_t i = 0; i < std::min(elements(), shown); ++i) text += concat(i ? ", " : "", at(i));
+  if (!storage_->resident())
+    text += "evicted";
+  else
+    for (int64_t i = 0; i < std::min(elements(), shown); ++i) text += concat(i ? ", " : "", at(i));
   if (elements() > shown) text += ", ...";
   return text + concat("; ", shape_, " ", name_of(dtype_), " on ", device().str(), ")");
 }

@@ -1,5 +1,6 @@
-// Tensor: a handle on a value {storage, shape, dtype, offset}. Row-major and contiguous; images are NHWC. Copying a Tensor
-// copies the handle, not the bytes. A default-constructed Tensor is absent: what an optional input of an op is given.
+// Tensor: a handle on a value {storage, shape, dtype, offset}. Row-major and contiguous; images are NHWC. Copying a
+// Tensor copies the handle, not the bytes. A default-constructed Tensor is absent: what an optional input of an op is
+// given.
 #pragma once
 #include <iosfwd>
 #include <memory>
@@ -38,12 +39,20 @@ class Tensor {
   size_t bytes() const { return static_cast<size_t>(elements()) * size_of(dtype_); }
 
   // The elements on the CPU. DTypeError where T is not the dtype.
-  template <class T> T* data() const;
-  template <class T> std::span<T> span() const { return {data<T>(), static_cast<size_t>(elements())}; }
-  template <class T> std::vector<T> to_vector() const { auto s = span<T>(); return {s.begin(), s.end()}; }
+  template <class T>
+  T* data() const;
+  template <class T>
+  std::span<T> span() const {
+    return {data<T>(), static_cast<size_t>(elements())};
+  }
+  template <class T>
+  std::vector<T> to_vector() const {
+    auto s = span<T>();
+    return {s.begin(), s.end()};
+  }
   std::byte* raw() const;
-  double item() const;                    // the one element of a one-element tensor
-  double at(int64_t flat_index) const;    // any floating or integer dtype, as double
+  double item() const;                         // the one element of a one-element tensor
+  double at(int64_t flat_index) const;         // any floating or integer dtype, as double
   void copy_from(const Tensor& source) const;  // same shape; converts between f32 and f64; counts as a mutation
   Tensor clone(Category category) const;
   Tensor to(DType dtype, Category category) const;
@@ -64,8 +73,8 @@ class Tensor {
   const StorageHandle& storage() const { return storage_; }
   int64_t offset() const { return offset_; }  // in elements
   const std::shared_ptr<Leaf>& leaf() const { return leaf_; }
-  uint64_t tape() const { return tape_; }     // serial number of the tape that made it; 0: none
-  int value() const { return value_; }        // its index there
+  uint64_t tape() const { return tape_; }  // serial number of the tape that made it; 0: none
+  int value() const { return value_; }     // its index there
   Tensor(StorageHandle storage, const Shape& shape, DType dtype, int64_t offset, uint64_t tape = 0, int value = -1)
       : storage_(std::move(storage)), shape_(shape), dtype_(dtype), offset_(offset), value_(value), tape_(tape) {}
 

@@ -23,9 +23,10 @@ inline void pause() {
 }
 }  // namespace
 
-// A job is done when its tasks are done, not when every worker has looked at it: a worker that the machine has put to sleep
-// for a neighbour's sake is not waited for. For that, `ticket` holds the job's number and the tasks left to claim in one
-// word. A task is claimed by a compare-and-swap that takes one off, so it can only be claimed from a job that still runs.
+// A job is done when its tasks are done, not when every worker has looked at it: a worker that the machine has put to
+// sleep for a neighbour's sake is not waited for. For that, `ticket` holds the job's number and the tasks left to claim
+// in one word. A task is claimed by a compare-and-swap that takes one off, so it can only be claimed from a job that
+// still runs.
 struct ThreadPool::State {
   std::vector<std::jthread> workers;
   std::mutex mutex, one_job;

@@ -1,6 +1,6 @@
-// One pool of threads for the whole engine. Work comes as numbered tasks with fixed boundaries, more of them than threads;
-// threads take the next one as they become free, so a thread that is slowed by a neighbour on the machine holds nobody up.
-// Which thread runs a task has no influence on any result.
+// One pool of threads for the whole engine. Work comes as numbered tasks with fixed boundaries, more of them than
+// threads; threads take the next one as they become free, so a thread that is slowed by a neighbour on the machine
+// holds nobody up. Which thread runs a task has no influence on any result.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -13,8 +13,9 @@ namespace parabola {
 class TaskRef {
  public:
   template <class F>
-  TaskRef(F& f) : object_(const_cast<void*>(static_cast<const void*>(&f))),
-                  call_([](void* o, int64_t task, int worker) { (*static_cast<F*>(o))(task, worker); }) {}
+  TaskRef(F& f)
+      : object_(const_cast<void*>(static_cast<const void*>(&f))),
+        call_([](void* o, int64_t task, int worker) { (*static_cast<F*>(o))(task, worker); }) {}
   void operator()(int64_t task, int worker) const { call_(object_, task, worker); }
 
  private:
@@ -32,7 +33,9 @@ class ThreadPool {
   // names a thread's private scratch. The first exception is rethrown. Inside of a task, runs serially (as worker 0's
   // caller already holds the threads).
   template <class F>
-  void run(int64_t tasks, F&& body) { run_tasks(tasks, TaskRef(body)); }
+  void run(int64_t tasks, F&& body) {
+    run_tasks(tasks, TaskRef(body));
+  }
 
  private:
   void run_tasks(int64_t tasks, TaskRef body);
@@ -40,8 +43,8 @@ class ThreadPool {
   std::unique_ptr<State> state_;
 };
 
-ThreadPool& thread_pool();       // the engine's pool; all hardware threads unless set_threads was called
-void set_threads(int threads);   // UsageError unless between 1 and 1,024; not while work is running
+ThreadPool& thread_pool();      // the engine's pool; all hardware threads unless set_threads was called
+void set_threads(int threads);  // UsageError unless between 1 and 1,024; not while work is running
 
 // Splits [0, count) into pieces of `grain` (the last one smaller) and runs body(begin, end) for each.
 template <class F>

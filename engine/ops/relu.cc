@@ -37,7 +37,9 @@ const OpDef relu_op = {
     .needs = [](const Signature&) { return Needs{.outputs = 1}; },
     .policy = Policy::recompute,
     .cpu = {[](const ForwardArgs& a) { dispatch_float(a.inputs[0].dtype, "relu", [&]<class T>() { forward<T>(a); }); },
-            [](const BackwardArgs& a) { dispatch_float(a.outputs[0].dtype, "relu", [&]<class T>() { backward<T>(a); }); }},
+            [](const BackwardArgs& a) {
+              dispatch_float(a.outputs[0].dtype, "relu", [&]<class T>() { backward<T>(a); });
+            }},
 };
 
 Tensor relu(const Tensor& x) { return apply(relu_op, {x}); }

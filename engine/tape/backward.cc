@@ -48,8 +48,9 @@ RandomKey Tape::random_of(int node) const {
 
 Signature Tape::signature_of(const Node& node, std::vector<TensorSpec>& specs) const {
   for (int value : node.inputs)
-    specs.push_back(value < 0 ? TensorSpec{.present = false}
-                              : TensorSpec{values_[static_cast<size_t>(value)].shape, values_[static_cast<size_t>(value)].dtype});
+    specs.push_back(
+        value < 0 ? TensorSpec{.present = false}
+                  : TensorSpec{values_[static_cast<size_t>(value)].shape, values_[static_cast<size_t>(value)].dtype});
   return {node.attributes, specs, node.gradient_mask, node.variant};
 }
 
@@ -78,7 +79,8 @@ void Tape::replay(int index, std::vector<Storage*>& replayed) {
     if (node.inputs[i] >= 0 && !(node.op->mutates >> i & 1)) require_version(node, node.inputs[i]);
   std::vector<TensorSpec> specs;
   const Layout layout = node.op->layout(signature_of(node, specs));
-  const std::vector<TensorView> inputs = views(node.inputs), outputs = views(node.outputs), auxiliary = views(node.auxiliary);
+  const std::vector<TensorView> inputs = views(node.inputs), outputs = views(node.outputs),
+                                auxiliary = views(node.auxiliary);
   ForwardArgs args{.attributes = node.attributes, .inputs = inputs, .outputs = outputs, .auxiliary = auxiliary};
   args.variant = node.variant;
   args.random = random_of(index);
@@ -109,7 +111,8 @@ void Tape::materialize(Storage& target) {
     // It may have been on the stack twice.
     const Node& node = nodes_[static_cast<size_t>(index)];
     const auto missing = [&](int value) { return !values_[static_cast<size_t>(value)].storage->resident(); };
-    if (std::ranges::any_of(node.outputs, missing) || std::ranges::any_of(node.auxiliary, missing)) replay(index, replayed);
+    if (std::ranges::any_of(node.outputs, missing) || std::ranges::any_of(node.auxiliary, missing))
+      replay(index, replayed);
   }
   // What was only a stepping stone goes again; what a backward function still to come reads stays for it.
   for (Storage* storage : replayed)
@@ -119,7 +122,8 @@ void Tape::materialize(Storage& target) {
 void Tape::backward(const Tensor& loss) {
   if (finished_) fail<UsageError>("backward", "this tape has run backward already; a tape serves one step");
   if (loss.tape() != serial_) fail<UsageError>("backward", "the loss was not computed on this tape");
-  if (loss.elements() != 1) fail<ShapeError>("backward", "got a loss of shape ", loss.shape(), ", expected one element");
+  if (loss.elements() != 1)
+    fail<ShapeError>("backward", "got a loss of shape ", loss.shape(), ", expected one element");
   Value& root = values_[static_cast<size_t>(loss.value())];
   if (!root.needs_gradient) fail<UsageError>("backward", "the loss depends on no tensor that requires a gradient");
   finished_ = true;

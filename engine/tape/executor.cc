@@ -14,7 +14,9 @@ class Workspace {
   Workspace(size_t bytes, Device device) : bytes_(bytes), memory_(Memory::of(device)) {
     if (bytes_) block_ = memory_.allocate(bytes_, Category::workspace);
   }
-  ~Workspace() { if (block_) memory_.deallocate(block_, bytes_, Category::workspace); }
+  ~Workspace() {
+    if (block_) memory_.deallocate(block_, bytes_, Category::workspace);
+  }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
   std::byte* block() const { return block_; }
@@ -52,7 +54,8 @@ Executor& Executor::instance() {
   return executor;
 }
 
-void Executor::forward(const OpDef& op, const ForwardArgs& args, size_t workspace_bytes, const Cost& cost, Device device) {
+void Executor::forward(const OpDef& op, const ForwardArgs& args, size_t workspace_bytes, const Cost& cost,
+                       Device device) {
   Workspace workspace(workspace_bytes, device);
   ForwardArgs with_workspace = args;
   with_workspace.workspace = workspace.block();
@@ -62,7 +65,8 @@ void Executor::forward(const OpDef& op, const ForwardArgs& args, size_t workspac
   if (check_finite) require_finite(op, "forward", args.outputs);
 }
 
-void Executor::backward(const OpDef& op, const BackwardArgs& args, size_t workspace_bytes, const Cost& cost, Device device) {
+void Executor::backward(const OpDef& op, const BackwardArgs& args, size_t workspace_bytes, const Cost& cost,
+                        Device device) {
   Workspace workspace(workspace_bytes, device);
   BackwardArgs with_workspace = args;
   with_workspace.workspace = workspace.block();
@@ -93,10 +97,12 @@ std::vector<Tensor> run_untracked(const OpDef& op, std::span<const Tensor> input
   const Signature signature{attributes, specs};
   const Layout layout = op.layout(signature);
   Device device;
-  for (const Tensor& input : inputs) if (input) device = input.device();
+  for (const Tensor& input : inputs)
+    if (input) device = input.device();
   std::vector<Tensor> outputs, auxiliary;
   if (op.view)
-    return {Tensor(inputs[0].storage(), layout.outputs[0].shape, inputs[0].dtype(), inputs[0].offset() + layout.view_offset)};
+    return {Tensor(inputs[0].storage(), layout.outputs[0].shape, inputs[0].dtype(),
+                   inputs[0].offset() + layout.view_offset)};
   for (const TensorSpec& spec : layout.outputs)
     outputs.push_back(Tensor::empty(spec.shape, spec.dtype, Category::activations, device));
   for (const TensorSpec& spec : layout.auxiliary)

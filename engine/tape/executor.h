@@ -1,5 +1,5 @@
-// The executor: the only caller of kernels, in forward, backward and replay, and for ops outside of any tape. It provides
-// workspace, picks the device's kernel, counts work, and looks for NaN and Inf where asked to.
+// The executor: the only caller of kernels, in forward, backward and replay, and for ops outside of any tape. It
+// provides workspace, picks the device's kernel, counts work, and looks for NaN and Inf where asked to.
 #pragma once
 #include "engine/core/op.h"
 
@@ -15,7 +15,7 @@ class Executor {
  public:
   static Executor& instance();
 
-  StepRecord step;            // what kernels read of the current step
+  StepRecord step;  // what kernels read of the current step
   WorkCounters work;
   bool check_finite = false;  // debug mode: Error naming the op and scope that produced the first NaN or Inf
 

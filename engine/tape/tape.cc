@@ -128,7 +128,8 @@ std::vector<Tensor> Tape::record(const OpDef& op, std::span<const Tensor> inputs
     Storage& storage = *results[layout.outputs.size() + i];
     storage.owner = this;
     storage.producer = index;
-    // Statistics are small and spare the replay a pass, so only `blocks`, which promises to keep nothing else, drops them.
+    // Statistics are small and spare the replay a pass, so only `blocks`, which promises to keep nothing else, drops
+    // them.
     storage.save = options_.checkpoint != Checkpoint::blocks || !node.recompute;
     node.auxiliary.push_back(add_value(results[layout.outputs.size() + i], layout.auxiliary[i], 0, false));
   }
@@ -155,12 +156,14 @@ void Tape::count_uses(Node& node) {
 }
 
 void Tape::unreferenced(Storage& storage) {
-  if (finished_) storage.evict();
-  else settle(storage);
+  if (finished_)
+    storage.evict();
+  else
+    settle(storage);
 }
 
-// Decides about a storage that no Tensor shows any more: dead, kept, or evicted until backward replays it. A dead value of a
-// recomputed node releases the claims that the node's replay had on its inputs, which may settle those in turn.
+// Decides about a storage that no Tensor shows any more: dead, kept, or evicted until backward replays it. A dead value
+// of a recomputed node releases the claims that the node's replay had on its inputs, which may settle those in turn.
 void Tape::settle(Storage& first) {
   std::vector<Storage*> to_settle = {&first};
   while (!to_settle.empty()) {

@@ -1,16 +1,17 @@
-// The tape: a record of the ops applied while it is open, from which gradients are computed and evicted values replayed.
+// The tape: a record of the ops applied while it is open, from which gradients are computed and evicted values
+// replayed.
 //
 //   Tape tape({.checkpoint = Checkpoint::blocks, .seed = 1, .step = step});
 //   Tensor loss = cross_entropy(model.forward(images), labels);
 //   tape.backward(loss);          // gradients of all leaves that require one; frees as it goes
 //
-// Tensors made while a tape is open must not be used in another tape's ops. The tape belongs to its scope: nothing of it
-// survives but the values that the user still holds.
+// Tensors made while a tape is open must not be used in another tape's ops. The tape belongs to its scope: nothing of
+// it survives but the values that the user still holds.
 //
-// What stays between forward and backward. A value's bytes stay while a Tensor of the user shows them. When the last such
-// Tensor is gone, the tape decides: nothing needs them (neither a backward function nor the replay of another value) -> dead;
-// its policy is Save -> they stay; Recompute -> evicted, and replayed when backward asks: same kernel, same inputs, same
-// random numbers, hence the same bits.
+// What stays between forward and backward. A value's bytes stay while a Tensor of the user shows them. When the last
+// such Tensor is gone, the tape decides: nothing needs them (neither a backward function nor the replay of another
+// value) -> dead; its policy is Save -> they stay; Recompute -> evicted, and replayed when backward asks: same kernel,
+// same inputs, same random numbers, hence the same bits.
 #pragma once
 #include <deque>
 #include <string>
@@ -20,9 +21,9 @@
 
 namespace parabola {
 
-// The run's policy. none: keep all that backward reads, and the richest variant of every op (quadratic ops keep a and b).
-// standard ("default" on the command line): the ops' defaults; inputs of checkpoint scopes stay.
-// blocks: only the inputs of checkpoint scopes stay.
+// The run's policy. none: keep all that backward reads, and the richest variant of every op (quadratic ops keep a and
+// b). standard ("default" on the command line): the ops' defaults; inputs of checkpoint scopes stay. blocks: only the
+// inputs of checkpoint scopes stay.
 enum class Checkpoint : uint8_t { none, standard, blocks };
 std::string_view name_of(Checkpoint checkpoint);
 
@@ -35,14 +36,14 @@ struct TapeOptions {
 struct Node {
   const OpDef* op;
   Attributes attributes;
-  std::vector<int> inputs;              // indices of values; -1: absent
+  std::vector<int> inputs;  // indices of values; -1: absent
   std::vector<int> outputs, auxiliary;
   std::string scope;
   Needs needs;
-  uint64_t gradient_mask = 0;           // inputs whose gradient is wanted; 0: no backward
+  uint64_t gradient_mask = 0;  // inputs whose gradient is wanted; 0: no backward
   int variant = 0;
-  bool recompute = false;               // outputs are evicted and replayed
-  bool live = false;                    // counted in live_consumers of its inputs
+  bool recompute = false;  // outputs are evicted and replayed
+  bool live = false;       // counted in live_consumers of its inputs
   StepCost cost;
 };
 
@@ -105,8 +106,8 @@ class Tape final : private StorageOwner {
   std::unordered_multimap<const Storage*, int> leaves_;
 };
 
-// A part of the model whose inner values may be dropped under Checkpoint::blocks, since they can be replayed from `input`,
-// which stays. Every block of every model is one. Also names the part (see Scope).
+// A part of the model whose inner values may be dropped under Checkpoint::blocks, since they can be replayed from
+// `input`, which stays. Every block of every model is one. Also names the part (see Scope).
 class CheckpointScope {
  public:
   CheckpointScope(std::string_view name, const Tensor& input);

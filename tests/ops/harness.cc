@@ -78,7 +78,8 @@ struct RunOptions {
 
 Array values_of(const Tensor& tensor) {
   Array values;
-  if (tensor) for (int64_t i = 0; i < tensor.elements(); ++i) values.push_back(tensor.at(i));
+  if (tensor)
+    for (int64_t i = 0; i < tensor.elements(); ++i) values.push_back(tensor.at(i));
   return values;
 }
 
@@ -88,9 +89,11 @@ std::vector<Array> make_inputs(const OpCase& c) {
   for (size_t i = 0; i < c.inputs.size(); ++i) {
     const Input& input = c.inputs[i];
     Array values;
-    if (!input.absent) values = random_array(input.shape.elements(), input.low, input.high, static_cast<uint32_t>(i), input.kink);
+    if (!input.absent)
+      values = random_array(input.shape.elements(), input.low, input.high, static_cast<uint32_t>(i), input.kink);
     if (input.classes > 0)
-      for (size_t k = 0; k < values.size(); ++k) values[k] = static_cast<double>((k * 7 + 3) % static_cast<size_t>(input.classes));
+      for (size_t k = 0; k < values.size(); ++k)
+        values[k] = static_cast<double>((k * 7 + 3) % static_cast<size_t>(input.classes));
     arrays.push_back(values);
   }
   return arrays;
@@ -121,7 +124,8 @@ Run run_case(const OpCase& c, const std::vector<Array>& arrays, const RunOptions
       for (size_t k = 0; k < outputs.size(); ++k) {
         run.outputs.push_back(values_of(outputs[k]));
         const Tensor weights = Tensor::from(random_array(outputs[k].elements(), -1, 1, 1000 + static_cast<uint32_t>(k)),
-                                            outputs[k].shape()).to(outputs[k].dtype(), Category::inputs);
+                                            outputs[k].shape())
+                                   .to(outputs[k].dtype(), Category::inputs);
         losses.push_back(apply(projection_op, {outputs[k], weights}));
       }
     }  // the outputs' handles die here, so that the policy decides what stays
@@ -129,7 +133,8 @@ Run run_case(const OpCase& c, const std::vector<Array>& arrays, const RunOptions
     if (loss) run.loss = loss.item();
     if (options.gradients && loss) tape.backward(loss);
   }
-  for (const Tensor& input : inputs) run.gradients.push_back(input && input.requires_gradient() ? values_of(input.gradient()) : Array());
+  for (const Tensor& input : inputs)
+    run.gradients.push_back(input && input.requires_gradient() ? values_of(input.gradient()) : Array());
   return run;
 }
 
@@ -162,7 +167,8 @@ WorstDifference compare_differences(const OpCase& c, const std::vector<Array>& a
       const double down = moved[i][k], low = run_case(c, moved, forward_only).loss;
       numeric.push_back((high - low) / (up - down));
       exact.push_back(analytic.gradients[i][k]);
-      if (std::abs(numeric.back() - exact.back()) > worst_gap) worst_gap = std::abs(numeric.back() - exact.back()), worst_index = k;
+      if (std::abs(numeric.back() - exact.back()) > worst_gap)
+        worst_gap = std::abs(numeric.back() - exact.back()), worst_index = k;
     }
     // A gradient that is zero throughout (the zero start of an adapter) is compared absolutely.
     double norm = 0, gap = 0;
@@ -191,7 +197,8 @@ Array random_array(int64_t elements, double low, double high, uint32_t item, dou
 double relative_error(const Array& actual, const Array& expected) {
   if (actual.size() != expected.size()) return INFINITY;
   double gap = 0, norm = 0;
-  for (size_t i = 0; i < actual.size(); ++i) gap += std::pow(actual[i] - expected[i], 2), norm += expected[i] * expected[i];
+  for (size_t i = 0; i < actual.size(); ++i)
+    gap += std::pow(actual[i] - expected[i], 2), norm += expected[i] * expected[i];
   if (!std::isfinite(gap)) return INFINITY;
   return gap == 0 ? 0 : std::sqrt(gap) / std::max(std::sqrt(norm), 1e-30);
 }

@@ -16,24 +16,24 @@ using Array = std::vector<double>;
 
 struct Input {
   Shape shape;
-  double low = -1, high = 1;     // values are uniform in [low, high)
-  bool gradient = true;          // false: frozen, or not differentiable
-  int classes = 0;               // > 0: an i32 tensor of labels in [0, classes)
-  bool absent = false;           // an optional input left out
-  double kink = 0;               // values are kept `kink` away from 0, where the op is not differentiable
+  double low = -1, high = 1;  // values are uniform in [low, high)
+  bool gradient = true;       // false: frozen, or not differentiable
+  int classes = 0;            // > 0: an i32 tensor of labels in [0, classes)
+  bool absent = false;        // an optional input left out
+  double kink = 0;            // values are kept `kink` away from 0, where the op is not differentiable
 };
 
 struct OpCase {
-  std::string name;              // says what is special: "stride 2, dilation 3"
+  std::string name;  // says what is special: "stride 2, dilation 3"
   const OpDef* op;
   std::vector<Input> inputs;
   Attributes attributes = {};
   // All outputs from all inputs (absent ones are empty), straight from the formula.
   std::function<std::vector<Array>(const std::vector<Array>&)> reference;
-  // Norm-wise relative tolerances. f64: rounding of sums of some hundred terms. f32: the same with 2^-24. Differences: the
-  // step is 1e-5 of the value, so the truncation error is 1e-10 of it and rounding 1e-16 / 1e-5.
+  // Norm-wise relative tolerances. f64: rounding of sums of some hundred terms. f32: the same with 2^-24. Differences:
+  // the step is 1e-5 of the value, so the truncation error is 1e-10 of it and rounding 1e-16 / 1e-5.
   double f64_tolerance = 1e-12, f32_tolerance = 2e-6, difference_tolerance = 1e-7;
-  int max_differences = 60;      // elements probed per input, spread evenly
+  int max_differences = 60;  // elements probed per input, spread evenly
 };
 
 void check_op(const OpCase& op_case);
@@ -46,8 +46,8 @@ double relative_error(const Array& actual, const Array& expected);
 
 Array random_array(int64_t elements, double low, double high, uint32_t item, double kink = 0);
 
-// Gradients of sum(w * op(inputs)) by the tape against central differences, returning the worst relative error; for ops with a
-// planted mistake, which must be caught.
+// Gradients of sum(w * op(inputs)) by the tape against central differences, returning the worst relative error; for ops
+// with a planted mistake, which must be caught.
 double worst_gradient_error(const OpCase& op_case);
 
 }  // namespace parabola::test
