@@ -76,6 +76,13 @@ void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Fac
                 b.at(k0, j), c + i * stride + j, stride, accumulate || k0 > 0);
 }
 
+template <class T>
+void affine_tile(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, const T* bias, T* y,
+                 int64_t stride) {
+  for (int64_t i = 0; bias && i < m; ++i) std::copy_n(bias, n, y + i * stride);
+  tile_product(m, n, k, a, b, y, stride, bias != nullptr);
+}
+
 Tiles row_tiles(int64_t m) { return even_tiles(m, m < 8 * max_rows ? max_rows / 2 : max_rows, 4); }
 Tiles column_tiles(int64_t n) { return even_tiles(n, max_columns, 48); }
 
@@ -123,6 +130,10 @@ template void tile_product(int64_t, int64_t, int64_t, const Factor<float>&, cons
                            bool);
 template void tile_product(int64_t, int64_t, int64_t, const Factor<double>&, const Factor<double>&, double*, int64_t,
                            bool);
+template void affine_tile(int64_t, int64_t, int64_t, const Factor<float>&, const Factor<float>&, const float*, float*,
+                          int64_t);
+template void affine_tile(int64_t, int64_t, int64_t, const Factor<double>&, const Factor<double>&, const double*,
+                          double*, int64_t);
 template void gemm(int64_t, int64_t, int64_t, const Factor<float>&, const Factor<float>&, float*, bool, float*);
 template void gemm(int64_t, int64_t, int64_t, const Factor<double>&, const Factor<double>&, double*, bool, double*);
 template void add_parts(const float*, int64_t, int64_t, float*, bool);

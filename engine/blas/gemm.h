@@ -28,8 +28,14 @@ template <class T>
 void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, int64_t stride,
                   bool accumulate);
 
-// The same on all threads with C contiguous, cut into tiles by fixed boundaries. Where that gives few tiles and k is
-// long (the weight gradient of a narrow layer), k is cut too, and the parts are added in their order. All boundaries
+// y [m, n] = op(A) op(B) + bias, the bias [n] (null: none) added to every row. What linear, convolution and the linear
+// term of every quadratic op call for a tile of theirs.
+template <class T>
+void affine_tile(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, const T* bias, T* y,
+                 int64_t stride);
+
+// tile_product on all threads with C contiguous, cut into tiles by fixed boundaries. Where that gives few tiles and k
+// is long (the weight gradient of a narrow layer), k is cut too, and the parts are added in their order. All boundaries
 // follow from m, n and k alone. `workspace` has room for gemm_workspace(m, n, k) elements.
 template <class T>
 void gemm(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, bool accumulate, T* workspace);

@@ -2,12 +2,16 @@
 
 #include <array>
 
+#include "engine/ops/linear.h"
+#include "engine/ops/matmul.h"
 #include "engine/ops/relu.h"
 
 namespace parabola {
 
 std::span<const OpDef* const> all_ops() {
   static constexpr std::array ops = {
+      &linear_op,
+      &matmul_op,
       &relu_op,
   };
   return ops;
