@@ -16,11 +16,11 @@ namespace parabola {
 struct RowBlocks {
   int64_t rows, columns, outer = 1;
 
-  // Rows of a block: some 64 KiB, read again from the cache by column_moments. At most 512, since rounding errors grow
-  // with their number; at least 64, so that the blocks' results stay small beside the matrix. A single column is
-  // expected to be added up by lane_sum, which has 16 running sums.
+  // Rows of a block: at most 128, since rounding errors grow with their number, and fewer where rows are long, since
+  // column_moments reads a block twice and should find it in the cache; at least 64, so that the blocks' results stay
+  // small beside the matrix. A single column is expected to be added up by lane_sum, which has 16 running sums.
   int64_t block_rows() const {
-    return columns == 1 ? 512 * 16 : std::clamp<int64_t>(elementwise_grain / std::max<int64_t>(columns, 1), 64, 512);
+    return columns == 1 ? 128 * 16 : std::clamp<int64_t>(elementwise_grain / std::max<int64_t>(columns, 1), 64, 128);
   }
   int64_t blocks() const { return (rows + block_rows() - 1) / block_rows(); }  // of one matrix
   int64_t begin(int64_t block) const { return block * block_rows(); }
@@ -35,6 +35,9 @@ struct RowBlocks {
     });
   }
 };
+
+// Columns whose blocks' results are combined side by side: two AVX-512 vectors of doubles.
+constexpr int64_t column_group = 16;
 
 template <class T>
 size_t column_sums_workspace(const RowBlocks& matrix, int64_t sums = 1) {
@@ -52,13 +55,17 @@ void column_sums(const RowBlocks& matrix, int64_t sums, T* workspace, AddRows&& 
     std::fill_n(partial, width, T(0));
     add_rows(outer * matrix.rows + matrix.begin(block), outer * matrix.rows + matrix.end(block), partial);
   });
-  const int64_t grain = std::max<int64_t>(1, elementwise_grain / std::max<int64_t>(1, blocks));
+  const int64_t grain = std::max(column_group, elementwise_grain / std::max<int64_t>(1, blocks));
   parallel_for(matrix.outer * width, grain, [&](int64_t first, int64_t last) {
-    for (int64_t index = first; index < last; ++index) {
-      const T* partial = workspace + index / width * blocks * width + index % width;
-      double sum = 0;
-      for (int64_t block = 0; block < blocks; ++block) sum += static_cast<double>(partial[block * width]);
-      finish(index, sum);
+    for (int64_t index = first; index < last;) {
+      const int64_t column = index % width, count = std::min({column_group, width - column, last - index});
+      const T* partial = workspace + index / width * blocks * width + column;
+      double sum[column_group] = {};
+      for (int64_t block = 0; block < blocks; ++block) {
+        for (int64_t k = 0; k < count; ++k) sum[k] += partial[block * width + k];
+      }
+      for (int64_t k = 0; k < count; ++k) finish(index + k, sum[k]);
+      index += count;
     }
   });
 }
@@ -88,24 +95,29 @@ void block_moments(const T* x, int64_t rows, int64_t columns, T* moments) {
 // sample variances", 1979, with all blocks at once: variance within the blocks plus variance of their means.)
 template <class T, class RowsOf>
 void merge_moments(const T* moments, int64_t blocks, int64_t columns, RowsOf&& rows_of, T* mean, T* variance) {
-  for (int64_t c = 0; c < columns; ++c) {
-    const auto moment = [&](int64_t block, int64_t which) {
-      return static_cast<double>(moments[(block * 3 + which) * columns + c]);
-    };
-    double rows = 0, sum = 0, squares = 0;
+  parallel_for(columns, column_group, [&](int64_t first, int64_t last) {
+    const int64_t count = last - first;
+    double rows = 0, centre[column_group] = {}, squares[column_group] = {};
     for (int64_t block = 0; block < blocks; ++block) {
+      const T *rough = moments + block * 3 * columns + first, *sum = rough + columns;
       const double n = static_cast<double>(rows_of(block));
       rows += n;
-      sum += n * moment(block, 0) + moment(block, 1);
+      for (int64_t k = 0; k < count; ++k) centre[k] += n * rough[k] + sum[k];
     }
-    const double centre = sum / rows;
+    for (double& value : centre) value /= rows;
     for (int64_t block = 0; block < blocks; ++block) {
-      const double n = static_cast<double>(rows_of(block)), shift = moment(block, 0) - centre;
-      squares += moment(block, 2) + shift * (2 * moment(block, 1) + n * shift);
+      const T *rough = moments + block * 3 * columns + first, *sum = rough + columns, *squared = sum + columns;
+      const double n = static_cast<double>(rows_of(block));
+      for (int64_t k = 0; k < count; ++k) {
+        const double shift = rough[k] - centre[k];
+        squares[k] += squared[k] + shift * (2 * sum[k] + n * shift);
+      }
     }
-    mean[c] = static_cast<T>(centre);
-    variance[c] = static_cast<T>(std::max(0.0, squares / rows));
-  }
+    for (int64_t k = 0; k < count; ++k) {
+      mean[first + k] = static_cast<T>(centre[k]);
+      variance[first + k] = static_cast<T>(std::max(0.0, squares[k] / rows));
+    }
+  });
 }
 
 template <class T>

@@ -2,17 +2,34 @@
 
 #include <array>
 
+#include "engine/ops/binary.h"
+#include "engine/ops/concat.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/matmul.h"
+#include "engine/ops/pad.h"
+#include "engine/ops/permute.h"
+#include "engine/ops/reduce.h"
 #include "engine/ops/relu.h"
+#include "engine/ops/slice.h"
+#include "engine/ops/view.h"
 
 namespace parabola {
 
 std::span<const OpDef* const> all_ops() {
   static constexpr std::array ops = {
+      &add_op,
+      &concat_op,
       &linear_op,
       &matmul_op,
+      &mean_op,
+      &multiply_op,
+      &pad_op,
+      &permute_op,
       &relu_op,
+      &slice_op,
+      &subtract_op,
+      &sum_op,
+      &view_op,
   };
   return ops;
 }

@@ -1,0 +1,75 @@
+#include "engine/ops/pad.h"
+
+#include "engine/core/error.h"
+#include "engine/ops/walk.h"
+
+namespace parabola {
+namespace {
+
+// Where x begins in the padded tensor.
+int64_t first_element(const Shape& padded, const PadAttributes& attributes) {
+  const Strides strides = strides_of(padded);
+  int64_t first = 0;
+  for (int axis = 0; axis < padded.rank(); ++axis) first += attributes.before[axis] * strides[axis];
+  return first;
+}
+
+template <class T>
+void forward(const ForwardArgs& args) {
+  const TensorView &x = args.inputs[0], &y = args.outputs[0];
+  std::fill_n(y.data<T>(), y.shape.elements(), T(0));
+  copy_along(Walk(x.shape, strides_of(x.shape), strides_of(y.shape)), x.data<T>(),
+             y.data<T>() + first_element(y.shape, args.attributes.get<PadAttributes>()));
+}
+
+template <class T>
+void backward(const BackwardArgs& args) {
+  const TensorView &dy = args.output_gradients[0], &dx = args.input_gradients[0];
+  copy_along(Walk(dx.shape, strides_of(dy.shape), strides_of(dx.shape)),
+             dy.data<T>() + first_element(dy.shape, args.attributes.get<PadAttributes>()), dx.data<T>(),
+             args.accumulates(0));
+}
+
+Layout layout(const Signature& s) {
+  const auto& [before, after] = s.attributes.get<PadAttributes>();
+  Shape shape = s.shape(0);
+  for (int axis = 0; axis < shape.rank(); ++axis) shape = shape.with(axis, before[axis] + shape[axis] + after[axis]);
+  return {.outputs = {{shape, s.dtype()}}};
+}
+
+StepCost cost(const Signature& s) {
+  const double x = static_cast<double>(s.inputs[0].bytes()), y = static_cast<double>(layout(s).outputs[0].bytes());
+  return {{0, x, y}, {0, x, x}};
+}
+
+}  // namespace
+
+const OpDef pad_op = {
+    .name = "pad",
+    .layout = layout,
+    .cost = cost,
+    .policy = Policy::recompute,
+    .cpu = {[](const ForwardArgs& a) { dispatch_float(a.inputs[0].dtype, "pad", [&]<class T>() { forward<T>(a); }); },
+            [](const BackwardArgs& a) {
+              dispatch_float(a.output_gradients[0].dtype, "pad", [&]<class T>() { backward<T>(a); });
+            }},
+};
+
+Tensor pad(const Tensor& x, const std::vector<int64_t>& before, const std::vector<int64_t>& after) {
+  const size_t rank = static_cast<size_t>(x.shape().rank());
+  if (before.size() != rank || after.size() != rank) {
+    fail<ShapeError>("pad", "got ", before.size(), " sizes before and ", after.size(), " after, expected ", rank,
+                     " each for shape ", x.shape());
+  }
+  PadAttributes attributes;
+  for (size_t axis = 0; axis < rank; ++axis) {
+    if (before[axis] < 0 || after[axis] < 0) {
+      fail<ShapeError>("pad", "got ", before[axis], " and ", after[axis], " on axis ", axis, ", expected at least 0");
+    }
+    attributes.before[axis] = before[axis];
+    attributes.after[axis] = after[axis];
+  }
+  return apply(pad_op, {x}, attributes);
+}
+
+}  // namespace parabola
