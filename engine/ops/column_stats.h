@@ -120,6 +120,11 @@ void merge_moments(const T* moments, int64_t blocks, int64_t columns, RowsOf&& r
   });
 }
 
+// Rows for a task that goes through a matrix element by element.
+inline int64_t row_grain(int64_t columns) {
+  return std::max<int64_t>(1, elementwise_grain / std::max<int64_t>(1, columns));
+}
+
 template <class T>
 size_t column_moments_workspace(const RowBlocks& matrix) {
   return column_sums_workspace<T>(matrix, 3);
@@ -150,6 +155,12 @@ void move_running_statistics(const T* mean, const T* variance, int64_t rows, int
     running_variance[c] = static_cast<T>((1 - momentum) * static_cast<double>(running_variance[c]) +
                                          momentum * unbiased * static_cast<double>(variance[c]));
   }
+}
+
+// 1 / sqrt(variance + eps); result may be the variances themselves.
+template <class T>
+void inverse_deviation(const T* variance, int64_t channels, double eps, T* result) {
+  for (int64_t c = 0; c < channels; ++c) result[c] = static_cast<T>(1 / std::sqrt(variance[c] + eps));
 }
 
 }  // namespace parabola

@@ -2,8 +2,11 @@
 
 #include <array>
 
+#include "engine/ops/batch_norm.h"
 #include "engine/ops/binary.h"
 #include "engine/ops/concat.h"
+#include "engine/ops/conv2d/conv2d.h"
+#include "engine/ops/layer_norm.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/matmul.h"
 #include "engine/ops/pad.h"
@@ -18,7 +21,11 @@ namespace parabola {
 std::span<const OpDef* const> all_ops() {
   static constexpr std::array ops = {
       &add_op,
+      &batch_norm_inference_op,
+      &batch_norm_op,
       &concat_op,
+      &conv2d_op,
+      &layer_norm_op,
       &linear_op,
       &matmul_op,
       &mean_op,

@@ -1,0 +1,194 @@
+#include "engine/ops/batch_norm.h"
+
+#include "engine/core/error.h"
+#include "engine/ops/column_stats.h"
+
+namespace parabola {
+namespace {
+
+enum Input : uint8_t { x_input, gamma_input, beta_input, mean_input, variance_input };
+
+template <bool training>
+constexpr const char* name = training ? "batch_norm" : "batch_norm_inference";
+
+RowBlocks rows_of(const Shape& x) { return {x.product(0, x.rank() - 1), x.back()}; }
+
+// Statistics of the batch into the auxiliary results [mean, 1 / deviation].
+template <class T>
+void batch_statistics(const ForwardArgs& args, const RowBlocks& rows) {
+  const auto& options = args.attributes.get<BatchNormOptions>();
+  T *mean = args.auxiliary[0].data<T>(), *invstd = args.auxiliary[1].data<T>(), *variance = invstd;
+  column_moments(args.inputs[x_input].data<T>(), rows, reinterpret_cast<T*>(args.workspace), mean, variance);
+  if (!args.replay) {
+    move_running_statistics(mean, variance, rows.rows, rows.columns, options.momentum,
+                            args.inputs[mean_input].data<T>(), args.inputs[variance_input].data<T>());
+  }
+  inverse_deviation(variance, rows.columns, options.eps, invstd);
+}
+
+template <bool training, class T>
+void forward(const ForwardArgs& args) {
+  const RowBlocks rows = rows_of(args.inputs[x_input].shape);
+  const int64_t channels = rows.columns;
+  const T *x = args.inputs[x_input].data<T>(), *gamma = args.inputs[gamma_input].data<T>(),
+          *beta = args.inputs[beta_input].data<T>(), *mean = args.inputs[mean_input].data<T>();
+  T *y = args.outputs[0].data<T>(), *scale = reinterpret_cast<T*>(args.workspace);
+  if constexpr (training) {
+    if (!args.auxiliary_ready) batch_statistics<T>(args, rows);
+    mean = args.auxiliary[0].data<T>();
+    const T* invstd = args.auxiliary[1].data<T>();
+    for (int64_t c = 0; c < channels; ++c) scale[c] = gamma[c] * invstd[c];
+  } else {
+    const double eps = args.attributes.get<BatchNormOptions>().eps;
+    inverse_deviation(args.inputs[variance_input].data<T>(), channels, eps, scale);
+    for (int64_t c = 0; c < channels; ++c) scale[c] *= gamma[c];
+  }
+  // x - mean first: x scale + shift would cancel what is left of x where the mean is far from zero.
+  parallel_for(rows.rows, row_grain(channels), [=](int64_t first, int64_t last) {
+    for (int64_t at = first * channels; at < last * channels; at += channels) {
+      for (int64_t c = 0; c < channels; ++c) y[at + c] = std::fma(x[at + c] - mean[c], scale[c], beta[c]);
+    }
+  });
+}
+
+// With the batch's own statistics, x_hat = (x - mean) invstd and M rows:
+//   dx = gamma invstd (dy - sum dy / M - x_hat sum(dy x_hat) / M);  with given ones dx = gamma invstd dy.
+template <bool training, class T>
+void backward(const BackwardArgs& args) {
+  const RowBlocks rows = rows_of(args.output_gradients[0].shape);
+  const int64_t channels = rows.columns;
+  const T *x = args.inputs[x_input].data<T>(), *gamma = args.inputs[gamma_input].data<T>(),
+          *dy = args.output_gradients[0].data<T>();
+  T *sum_dy = reinterpret_cast<T*>(args.workspace), *sum_dy_x_hat = sum_dy + channels,
+    *own_invstd = sum_dy + 2 * channels, *scratch = sum_dy + 3 * channels;
+  const T *mean = args.inputs[mean_input].data<T>(), *invstd = own_invstd;
+  if constexpr (training) {
+    mean = args.auxiliary[0].data<T>();
+    invstd = args.auxiliary[1].data<T>();
+  } else if (args.inputs[variance_input]) {
+    const double eps = args.attributes.get<BatchNormOptions>().eps;
+    inverse_deviation(args.inputs[variance_input].data<T>(), channels, eps, own_invstd);
+  }
+  const bool wants_dx = args.wants(x_input), wants_x_hat = args.wants(gamma_input) || (training && wants_dx);
+  if (wants_x_hat || args.wants(beta_input)) {
+    const auto add_rows = [=](int64_t first, int64_t last, T* partial) {
+      for (int64_t at = first * channels; at < last * channels; at += channels) {
+        for (int64_t c = 0; c < channels; ++c) partial[c] += dy[at + c];
+        if (!wants_x_hat) continue;
+        T* products = partial + channels;
+        for (int64_t c = 0; c < channels; ++c) {
+          products[c] = std::fma(dy[at + c], (x[at + c] - mean[c]) * invstd[c], products[c]);
+        }
+      }
+    };
+    column_sums<T>(rows, 2, scratch, add_rows, [&](int64_t i, double sum) {
+      sum_dy[i] = static_cast<T>(sum);
+      const Input input = i < channels ? beta_input : gamma_input;
+      if (!args.wants(input)) return;
+      T& d = args.input_gradients[input].data<T>()[i % channels];
+      d = args.accumulates(input) ? d + sum_dy[i] : sum_dy[i];
+    });
+  }
+  if (!wants_dx) return;
+  // dx = scale dy - (offset + slope (x - mean)), written over what the coefficients are made of.
+  T *offset = sum_dy, *slope = sum_dy_x_hat, *scale = own_invstd;
+  for (int64_t c = 0; c < channels; ++c) {
+    const T deviation = invstd[c];
+    scale[c] = gamma[c] * deviation;
+    offset[c] *= scale[c] / static_cast<T>(rows.rows);
+    slope[c] *= scale[c] * deviation / static_cast<T>(rows.rows);
+  }
+  T* dx = args.input_gradients[x_input].data<T>();
+  const bool accumulate = args.accumulates(x_input);
+  parallel_for(rows.rows, row_grain(channels), [=](int64_t first, int64_t last) {
+    for (int64_t at = first * channels; at < last * channels; at += channels) {
+      for (int64_t c = 0; c < channels; ++c) {
+        T d = scale[c] * dy[at + c];
+        if constexpr (training) d = std::fma(scale[c], dy[at + c], -std::fma(x[at + c] - mean[c], slope[c], offset[c]));
+        dx[at + c] = accumulate ? dx[at + c] + d : d;
+      }
+    }
+  });
+}
+
+template <bool training>
+Layout layout(const Signature& s) {
+  const Shape& x = s.shape(x_input);
+  if (x.rank() < 2) fail<ShapeError>(name<training>, "got x of shape ", x, ", expected at least [N, C]");
+  constexpr const char* arguments[] = {"x", "gamma", "beta", "running mean", "running variance"};
+  for (int i = gamma_input; i <= variance_input; ++i) {
+    if (s.shape(i) != Shape{x.back()}) {
+      fail<ShapeError>(name<training>, arguments[i], " does not fit x of shape ", x, ": got ", s.shape(i),
+                       ", expected ", Shape{x.back()});
+    }
+    if (s.dtype(i) != s.dtype()) {
+      fail<DTypeError>(name<training>, arguments[i], " has dtype ", name_of(s.dtype(i)), ", expected x's ",
+                       name_of(s.dtype()));
+    }
+  }
+  const RowBlocks rows = rows_of(x);
+  if (training && rows.rows < 2) {
+    fail<ShapeError>(name<training>, "got x of shape ", x, ", expected at least 2 values for each channel");
+  }
+  Layout result{.outputs = {{x, s.dtype()}}};
+  const TensorSpec channel{Shape{x.back()}, s.dtype()};
+  if (training) result.auxiliary = {channel, channel};
+  dispatch_float(s.dtype(), name<training>, [&]<class T>() {
+    result.forward_workspace =
+        training ? std::max(channel.bytes(), column_moments_workspace<T>(rows)) : channel.bytes();
+    result.backward_workspace = 3 * channel.bytes() + column_sums_workspace<T>(rows, 2);
+  });
+  return result;
+}
+
+template <bool training>
+Needs needs(const Signature& s) {
+  const bool dx = s.wants_gradient(x_input), dgamma = s.wants_gradient(gamma_input);
+  const bool reads_x = dgamma || (training && dx);
+  Needs result{.inputs = uint64_t{reads_x} << x_input | uint64_t{dx} << gamma_input};
+  if (training) {
+    result.auxiliary = reads_x ? 3 : 0;
+  } else {
+    result.inputs |= uint64_t{dgamma} << mean_input | uint64_t{dx || dgamma} << variance_input;
+  }
+  return result;
+}
+
+template <bool training>
+constexpr OpDef define() {
+  // Forward, an element: 5 flops for the moments, 3 to normalise. Backward: 1 for sum dy, 4 for sum dy x_hat, 1 or 5
+  // for dx.
+  return {
+      .name = name<training>,
+      .layout = layout<training>,
+      .cost =
+          [](const Signature& s) {
+            const bool dx = s.wants_gradient(x_input), dgamma = s.wants_gradient(gamma_input);
+            const double sums = training || dgamma ? 5 : s.wants_gradient(beta_input) ? 1 : 0;
+            return elementwise_cost(s, training ? 8 : 3, sums + (dx ? (training ? 5 : 1) : 0));
+          },
+      .needs = needs<training>,
+      .policy = Policy::recompute,
+      .mutates = training ? uint64_t{1} << mean_input | uint64_t{1} << variance_input : 0,
+      .cpu = {[](const ForwardArgs& a) {
+                dispatch_float(a.inputs[0].dtype, name<training>, [&]<class T>() { forward<training, T>(a); });
+              },
+              [](const BackwardArgs& a) {
+                dispatch_float(a.output_gradients[0].dtype, name<training>,
+                               [&]<class T>() { backward<training, T>(a); });
+              }},
+  };
+}
+
+}  // namespace
+
+const OpDef batch_norm_op = define<true>();
+const OpDef batch_norm_inference_op = define<false>();
+
+Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
+                  const Tensor& running_variance, const BatchNormOptions& options) {
+  return apply(options.training ? batch_norm_op : batch_norm_inference_op,
+               {x, gamma, beta, running_mean, running_variance}, options);
+}
+
+}  // namespace parabola

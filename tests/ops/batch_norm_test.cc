@@ -1,0 +1,115 @@
+#include "engine/ops/batch_norm.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "engine/core/error.h"
+#include "engine/ops/binary.h"
+#include "engine/ops/reduce.h"
+#include "engine/tape/tape.h"
+#include "tests/ops/harness.h"
+
+using namespace parabola;
+using namespace parabola::test;
+
+namespace {
+
+double at(const Array& values, int64_t i) { return values[static_cast<size_t>(i)]; }
+
+std::vector<Array> reference(const std::vector<Array>& in, bool training, double eps) {
+  const int64_t channels = static_cast<int64_t>(in[1].size()), count = static_cast<int64_t>(in[0].size());
+  const double rows = static_cast<double>(count / channels);
+  Array y(in[0].size());
+  for (int64_t c = 0; c < channels; ++c) {
+    double mean = 0, variance = 0;
+    for (int64_t i = c; i < count; i += channels) mean += at(in[0], i) / rows;
+    for (int64_t i = c; i < count; i += channels) variance += std::pow(at(in[0], i) - mean, 2) / rows;
+    if (!training) mean = at(in[3], c), variance = at(in[4], c);
+    for (int64_t i = c; i < count; i += channels) {
+      y[static_cast<size_t>(i)] = (at(in[0], i) - mean) / std::sqrt(variance + eps) * at(in[1], c) + at(in[2], c);
+    }
+  }
+  return {y};
+}
+
+void check_batch_norm(const std::string& name, const Shape& shape, bool x_wanted = true, bool gamma_wanted = true,
+                      bool beta_wanted = true) {
+  const Shape channels{shape.back()};
+  for (const bool training : {true, false}) {
+    const BatchNormOptions options{.eps = 1e-3, .training = training};
+    check_op({.name = name,
+              .op = training ? &batch_norm_op : &batch_norm_inference_op,
+              .inputs = {{.shape = shape, .gradient = x_wanted},
+                         {.shape = channels, .low = 0.5, .high = 1.5, .gradient = gamma_wanted},
+                         {.shape = channels, .gradient = beta_wanted},
+                         {.shape = channels, .gradient = false},
+                         {.shape = channels, .low = 0.5, .high = 1.5, .gradient = false}},
+              .attributes = options,
+              .reference = [&](const std::vector<Array>& in) { return reference(in, training, options.eps); },
+              .max_differences = 20});
+  }
+}
+
+}  // namespace
+
+TEST_CASE("batch_norm: training and inference") {
+  check_batch_norm("an image batch", {3, 4, 5, 7});
+  check_batch_norm("rows of one channel", {9, 1});
+  check_batch_norm("more channels than a vector has lanes", {5, 37});
+  check_batch_norm("more than one block and task", {2, 37, 29, 17});
+}
+
+TEST_CASE("batch_norm: frozen arguments") {
+  check_batch_norm("x frozen", {7, 5}, false, true, true);
+  check_batch_norm("gamma and beta frozen", {7, 5}, true, false, false);
+  check_batch_norm("gamma only", {7, 5}, false, true, false);
+  check_batch_norm("beta only", {7, 5}, false, false, true);
+}
+
+TEST_CASE("batch_norm in single precision far from zero") {
+  // Mean 1e3, deviation 1: the mean itself is rounded to 2^-15 in float, so nothing can be better than that.
+  const Shape shape{100, 20, 3};
+  const Array values = random_array(shape.elements(), 1000 - std::sqrt(3), 1000 + std::sqrt(3), 0);
+  const Tensor x = Tensor::from(values, shape).to(DType::f32, Category::inputs);
+  const Tensor one = Tensor::full({3}, 1), zero = Tensor::full({3}, 0);
+  Array rounded;
+  for (int64_t i = 0; i < x.elements(); ++i) rounded.push_back(x.at(i));
+  const Array expected = reference({rounded, {1, 1, 1}, {0, 0, 0}}, true, 1e-5)[0];
+  const Tensor y = batch_norm(x, one, zero, zero.clone(Category::parameters), one.clone(Category::parameters), {});
+  for (int64_t i = 0; i < y.elements(); i += 7) CHECK(std::abs(y.at(i) - at(expected, i)) <= 0x1p-14);
+}
+
+TEST_CASE("batch_norm's running statistics move once, in forward, and not in a replay") {
+  const Tensor x = Tensor::from(std::vector<double>{1, 2, 3, 6}, {4, 1});
+  const Tensor gamma = Tensor::full({1}, 2, DType::f64), beta = Tensor::full({1}, 3, DType::f64);
+  x.set_requires_gradient(true);
+  for (const Checkpoint checkpoint : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks}) {
+    const Tensor mean = Tensor::full({1}, 1, DType::f64), variance = Tensor::full({1}, 2, DType::f64);
+    Tape tape({.checkpoint = checkpoint});
+    Tensor y = batch_norm(x, gamma, beta, mean, variance, {.momentum = 0.25});
+    Tensor loss = sum(y * y);
+    y = Tensor();
+    tape.backward(loss);  // the product reads y, which is replayed unless the policy kept it
+    CHECK(mean.item() == doctest::Approx(0.75 * 1 + 0.25 * 3).epsilon(1e-15));
+    CHECK(variance.item() == doctest::Approx(0.75 * 2 + 0.25 * 14.0 / 3).epsilon(1e-15));  // 14 = sum of squares
+  }
+  const Tensor mean = Tensor::full({1}, 1, DType::f64), variance = Tensor::full({1}, 4, DType::f64);
+  const Tensor y = batch_norm(x, gamma, beta, mean, variance, {.eps = 0, .training = false});
+  CHECK(y.to_vector<double>() == std::vector<double>{3, 4, 5, 8});
+  CHECK(mean.item() == 1);
+  CHECK(variance.item() == 4);
+}
+
+TEST_CASE("batch_norm says what does not fit") {
+  const Tensor x = Tensor::full({4, 3}, 1), c = Tensor::full({3}, 1), wrong = Tensor::full({2}, 1);
+  CHECK_THROWS_WITH_AS(batch_norm(x, c, c, wrong, c, {}),
+                       "[batch_norm] running mean does not fit x of shape [4, 3]: got [2], expected [3]", ShapeError);
+  CHECK_THROWS_WITH_AS(batch_norm(x, c, Tensor::full({3}, 1, DType::f64), c, c, {.training = false}),
+                       "[batch_norm_inference] beta has dtype f64, expected x's f32", DTypeError);
+  CHECK_THROWS_WITH_AS(batch_norm(c, c, c, c, c, {}), "[batch_norm] got x of shape [3], expected at least [N, C]",
+                       ShapeError);
+  CHECK_THROWS_WITH_AS(batch_norm(Tensor::full({1, 3}, 1), c, c, c, c, {}),
+                       "[batch_norm] got x of shape [1, 3], expected at least 2 values for each channel", ShapeError);
+  CHECK_NOTHROW(batch_norm(Tensor::full({1, 3}, 1), c, c, c, c, {.training = false}));
+}
