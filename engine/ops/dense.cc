@@ -5,6 +5,7 @@
 #include "engine/blas/gemm.h"
 #include "engine/core/thread_pool.h"
 #include "engine/ops/bias.h"
+#include "engine/ops/checks.h"
 
 namespace parabola {
 namespace {
@@ -65,11 +66,8 @@ Sizes checked_sizes(const DenseOp& op, const Signature& s) {
                      " for an input of shape ", s.shape(0), ", expected ", op.transposed ? "[K, " : "[", inputs,
                      op.transposed ? "]" : ", K]");
   const Sizes sizes = sizes_of(op, s.shape(0), s.shape(1));
-  if (s.has(2) && s.shape(2) != Shape{sizes.outputs})
-    fail<ShapeError>(op.name, "bias: got ", s.shape(2), ", expected ", Shape{sizes.outputs});
-  for (int i = 1; i < 3; ++i)
-    if (s.has(i) && s.dtype(i) != s.dtype(0))
-      fail<DTypeError>(op.name, "got ", name_of(s.dtype(0)), " and ", name_of(s.dtype(i)), ", expected one dtype");
+  require_shape(op.name, s, 2, "bias", {sizes.outputs});
+  require_one_dtype(op.name, s);
   return sizes;
 }
 
@@ -94,15 +92,9 @@ StepCost DenseOp::cost(const Signature& s) const {
   const double x = static_cast<double>(s.inputs[0].bytes()), w = static_cast<double>(s.inputs[1].bytes());
   const double y = outputs_in_all * static_cast<double>(size_of(s.dtype()));
   StepCost cost{.forward = {flops, x + w, y}};
-  const auto add = [&](int input, const Cost& more) {
-    if (!s.wants_gradient(input)) return;
-    cost.backward.flops += more.flops;
-    cost.backward.bytes_read += more.bytes_read;
-    cost.backward.bytes_written += more.bytes_written;
-  };
-  add(0, {flops, y + w, x});
-  add(1, {flops, y + x, w});
-  add(2, {outputs_in_all, y, 0});
+  add_backward(cost, s, 0, {flops, y + w, x});
+  add_backward(cost, s, 1, {flops, y + x, w});
+  add_backward(cost, s, 2, {outputs_in_all, y, 0});
   return cost;
 }
 

@@ -1,0 +1,59 @@
+// Convolutions as matrix products (im2col), tile by tile: for a tile of output pixels, the input pixels that each of
+// them reads are laid out as one row of a matrix, small enough to stay in cache; the batch's whole matrix never exists.
+#pragma once
+#include "engine/blas/gemm.h"
+#include "engine/ops/conv2d/geometry.h"
+
+namespace parabola {
+
+// One axis: position i of `grid` reads source positions i * stride + first + t * step, t in [0, taps); outside of
+// [0, source) it reads zeros. Tap t belongs to kernel row (or column) tap_first + t * tap_step.
+struct SampledAxis {
+  int64_t grid, source, stride, first, step, taps, tap_first = 0, tap_step = 1;
+};
+
+// What a convolution, or one phase of its transpose, reads of each image.
+struct Sampling {
+  int64_t images, channels;  // of the source
+  SampledAxis rows, columns;
+
+  int64_t taps() const { return rows.taps * columns.taps; }
+  int64_t grid() const { return rows.grid * columns.grid; }  // pixels an image
+  bool identity() const;  // every pixel reads just itself: a 1x1 convolution needs no columns
+};
+
+// Output pixels reading the input.
+Sampling forward_sampling(const ConvGeometry& g);
+
+// Input pixels (row + i stride, column + j stride) reading the output's gradients: the transposed convolution. With
+// stride s, a row h meets kernel row r only where s divides h + padding - r dilation; so each of the s x s phases (row,
+// column in [0, s)) has kernel rows and columns of its own and is a convolution of stride 1, and no product with a zero
+// is computed.
+Sampling backward_sampling(const ConvGeometry& g, int64_t row, int64_t column);
+
+// Tiles of a sampling's pixels, counted through the whole batch: a part of one image or some whole images. A tile's
+// matrix, with `depth` values a pixel, has at most 2^16 elements (a quarter of an L2 cache), but 64 pixels at least, so
+// that packing the weights is worth it. Tiles of the first images do not depend on how many images follow.
+struct PixelTiles {
+  PixelTiles(const Sampling& sampling, int64_t depth);
+  int64_t number() const;
+  int64_t begin(int64_t tile) const;
+  int64_t end(int64_t tile) const;
+  int64_t length(int64_t tile) const { return end(tile) - begin(tile); }
+
+  int64_t images, grid;            // pixels an image
+  int64_t images_per_tile, parts;  // one of them is 1: parts of an image
+  int64_t size;                    // pixels of a tile; the last one of an image, or of the batch, may be smaller
+};
+
+// The rows [pixels, taps * channels] of pixels [begin, end), from `channels` channels of the source starting at
+// `channel`: written to `columns`, or, for an identity, the source itself. Row order: kernel row, kernel column,
+// channel.
+template <class T>
+Factor<T> sample(const Sampling& sampling, const T* source, int64_t channel, int64_t channels, int64_t begin,
+                 int64_t end, T* columns);
+
+// Elements that sample() writes for the largest tile; 0 for an identity.
+int64_t column_elements(const Sampling& sampling, const PixelTiles& tiles, int64_t channels);
+
+}  // namespace parabola

@@ -1,0 +1,159 @@
+#include "engine/ops/conv2d/convolve.h"
+
+#include <algorithm>
+
+#include "engine/core/thread_pool.h"
+
+namespace parabola {
+namespace {
+
+constexpr int64_t line = 16;  // workers' scratch begins at multiples of a cache line, of floats
+
+int64_t padded(int64_t elements) { return (elements + line - 1) / line * line; }
+
+int64_t weight_elements(const ConvGeometry& g) { return g.K * g.depth(); }
+
+// Partial sums of the weight gradient: at most 32, and some 16 MiB of floats in all, but 4 for the sake of threads.
+Tiles weight_parts(const ConvGeometry& g, const PixelTiles& tiles) {
+  const int64_t affordable = (int64_t{1} << 22) / std::max<int64_t>(1, weight_elements(g));
+  const int64_t parts = std::clamp<int64_t>(affordable, 4, 32), number = tiles.number();
+  return {number, std::max<int64_t>(1, (number + parts - 1) / parts)};
+}
+
+// The kernel as one phase of the transposed convolution multiplies with it: [group][tap][k][c].
+template <class T>
+void reorder_weight(const ConvGeometry& g, const Sampling& s, const T* weight, T* reordered) {
+  const int64_t outputs = g.group_outputs(), inputs = g.group_inputs(), depth = s.taps() * outputs;
+  parallel_for(g.groups * depth, 256, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t group = row / depth, tap = row % depth / outputs, k = group * outputs + row % outputs;
+      const int64_t r = s.rows.tap_first + tap / s.columns.taps * s.rows.tap_step;
+      const int64_t q = s.columns.tap_first + tap % s.columns.taps * s.columns.tap_step;
+      std::copy_n(weight + ((k * g.R + r) * g.S + q) * inputs, inputs, reordered + row * inputs);
+    }
+  });
+}
+
+// Puts a tile of one phase, [pixels, channels], to where its pixels lie in dx.
+template <class T>
+void place_phase(const ConvGeometry& g, const Sampling& s, int64_t row, int64_t column, int64_t begin, int64_t end,
+                 const T* tile, int64_t channel, int64_t channels, bool accumulate, T* dx) {
+  for (int64_t pixel = begin; pixel < end; ++pixel, tile += channels) {
+    const int64_t j = pixel % s.columns.grid, i = pixel / s.columns.grid % s.rows.grid, image = pixel / s.grid();
+    T* to = dx + ((image * g.H + row + i * g.stride) * g.W + column + j * g.stride) * g.C + channel;
+    for (int64_t c = 0; c < channels; ++c) to[c] = accumulate ? to[c] + tile[c] : tile[c];
+  }
+}
+
+}  // namespace
+
+template <class T>
+void convolve_tile(const ConvGeometry& g, const Sampling& sampling, const T* x, const T* weight, const T* bias,
+                   int64_t begin, int64_t end, T* columns, T* y, int64_t stride) {
+  const int64_t outputs = g.group_outputs(), depth = g.depth();
+  for (int64_t group = 0; group < g.groups; ++group) {
+    const Factor<T> patches = sample(sampling, x, group * g.group_inputs(), g.group_inputs(), begin, end, columns);
+    const int64_t k = group * outputs;
+    affine_tile(end - begin, outputs, depth, patches, {weight + k * depth, depth, true}, bias ? bias + k : nullptr,
+                y + k, stride);
+  }
+}
+
+int64_t convolve_workspace(const ConvGeometry& g) {
+  const Sampling s = forward_sampling(g);
+  return thread_pool().threads() * padded(column_elements(s, {s, g.depth()}, g.group_inputs()));
+}
+
+template <class T>
+void convolve(const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y, T* workspace) {
+  const Sampling s = forward_sampling(g);
+  const PixelTiles tiles(s, g.depth());
+  const int64_t columns = padded(column_elements(s, tiles, g.group_inputs()));
+  thread_pool().run(tiles.number(), [&](int64_t tile, int worker) {
+    const int64_t begin = tiles.begin(tile);
+    convolve_tile(g, s, x, weight, bias, begin, tiles.end(tile), workspace + worker * columns, y + begin * g.K, g.K);
+  });
+}
+
+int64_t input_gradient_workspace(const ConvGeometry& g) {
+  int64_t per_worker = 0;
+  for (int64_t row = 0; row < g.stride; ++row)
+    for (int64_t column = 0; column < g.stride; ++column) {
+      const Sampling s = backward_sampling(g, row, column);
+      const PixelTiles tiles(s, s.taps() * g.group_outputs());
+      const int64_t tile = g.stride == 1 ? 0 : padded(tiles.size * g.group_inputs());
+      per_worker = std::max(per_worker, padded(column_elements(s, tiles, g.group_outputs())) + tile);
+    }
+  return padded(weight_elements(g)) + thread_pool().threads() * per_worker;
+}
+
+template <class T>
+void input_gradient(const ConvGeometry& g, const T* dy, const T* weight, T* dx, bool accumulate, T* workspace) {
+  const int64_t outputs = g.group_outputs(), inputs = g.group_inputs();
+  T *reordered = workspace, *scratch = workspace + padded(weight_elements(g));
+  for (int64_t row = 0; row < g.stride; ++row)
+    for (int64_t column = 0; column < g.stride; ++column) {
+      const Sampling s = backward_sampling(g, row, column);
+      const int64_t depth = s.taps() * outputs;
+      const PixelTiles tiles(s, depth);
+      const int64_t columns = padded(column_elements(s, tiles, outputs));
+      const int64_t tile_elements = g.stride == 1 ? 0 : padded(tiles.size * inputs);
+      reorder_weight(g, s, weight, reordered);
+      thread_pool().run(tiles.number(), [&](int64_t tile, int worker) {
+        T *patch = scratch + worker * (columns + tile_elements), *part = patch + columns;
+        const int64_t begin = tiles.begin(tile), end = tiles.end(tile);
+        for (int64_t group = 0; group < g.groups; ++group) {
+          const Factor<T> patches = sample(s, dy, group * outputs, outputs, begin, end, patch);
+          const Factor<T> kernel{reordered + group * depth * inputs, inputs};
+          const int64_t channel = group * inputs;
+          if (g.stride == 1) {
+            tile_product(end - begin, inputs, depth, patches, kernel, dx + begin * g.C + channel, g.C, accumulate);
+          } else {
+            tile_product(end - begin, inputs, depth, patches, kernel, part, inputs, false);
+            place_phase(g, s, row, column, begin, end, part, channel, inputs, accumulate, dx);
+          }
+        }
+      });
+    }
+}
+
+int64_t weight_gradient_workspace(const ConvGeometry& g) {
+  const Sampling s = forward_sampling(g);
+  const PixelTiles tiles(s, g.depth());
+  return weight_parts(g, tiles).number() * weight_elements(g) +
+         thread_pool().threads() * padded(column_elements(s, tiles, g.group_inputs()));
+}
+
+template <class T>
+void weight_gradient(const ConvGeometry& g, const T* x, const T* dy, T* dw, bool accumulate, T* workspace) {
+  const Sampling s = forward_sampling(g);
+  const PixelTiles tiles(s, g.depth());
+  const Tiles parts = weight_parts(g, tiles);
+  const int64_t outputs = g.group_outputs(), depth = g.depth(), size = weight_elements(g);
+  const int64_t columns = padded(column_elements(s, tiles, g.group_inputs()));
+  T* scratch = workspace + parts.number() * size;
+  thread_pool().run(parts.number(), [&](int64_t part, int worker) {
+    for (int64_t tile = parts.begin(part); tile < parts.end(part); ++tile) {
+      const int64_t begin = tiles.begin(tile), end = tiles.end(tile);
+      for (int64_t group = 0; group < g.groups; ++group) {
+        const Factor<T> patches =
+            sample(s, x, group * g.group_inputs(), g.group_inputs(), begin, end, scratch + worker * columns);
+        const int64_t k = group * outputs;
+        tile_product(outputs, depth, end - begin, {dy + begin * g.K + k, g.K, true}, patches,
+                     workspace + part * size + k * depth, depth, tile > parts.begin(part));
+      }
+    }
+  });
+  add_parts(workspace, parts.number(), size, dw, accumulate);
+}
+
+#define PARABOLA_CONVOLVE(T)                                                                                        \
+  template void convolve_tile(const ConvGeometry&, const Sampling&, const T*, const T*, const T*, int64_t, int64_t, \
+                              T*, T*, int64_t);                                                                     \
+  template void convolve(const ConvGeometry&, const T*, const T*, const T*, T*, T*);                                \
+  template void input_gradient(const ConvGeometry&, const T*, const T*, T*, bool, T*);                              \
+  template void weight_gradient(const ConvGeometry&, const T*, const T*, T*, bool, T*);
+PARABOLA_CONVOLVE(float)
+PARABOLA_CONVOLVE(double)
+
+}  // namespace parabola

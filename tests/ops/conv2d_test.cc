@@ -1,0 +1,113 @@
+#include "engine/ops/conv2d/conv2d.h"
+
+#include "engine/ops/conv2d/columns.h"
+#include "tests/ops/conv_reference.h"
+#include "tests/support/test.h"
+
+using namespace parabola;
+using namespace parabola::test;
+
+namespace {
+
+struct Case {
+  const char* name;
+  Shape x, weight;
+  ConvAttributes attributes;
+  bool bias = true, x_frozen = false, weight_frozen = false;
+};
+
+void check(const Case& c) {
+  const ConvGeometry g = conv_geometry("test", c.x, c.weight, c.attributes);
+  check_op({.name = c.name,
+            .op = &conv2d_op,
+            .inputs = {{.shape = c.x, .gradient = !c.x_frozen},
+                       {.shape = c.weight, .gradient = !c.weight_frozen},
+                       {.shape = {g.K}, .absent = !c.bias}},
+            .attributes = c.attributes,
+            .reference =
+                [g](const std::vector<Array>& in) { return std::vector<Array>{naive_conv2d(g, in[0], in[1], in[2])}; },
+            .max_differences = 15});
+}
+
+}  // namespace
+
+TEST_CASE("conv2d") {
+  check({"3x3, padded", {2, 5, 6, 3}, {4, 3, 3, 3}, {.padding = 1}});
+  check({"one of everything", {1, 1, 1, 1}, {1, 1, 1, 1}, {}});
+  check({"1x1: no columns", {3, 4, 5, 7}, {5, 1, 1, 7}, {}});
+  check({"1x1, stride 2: phases without a tap", {2, 5, 4, 3}, {2, 1, 1, 3}, {.stride = 2}, false});
+  check({"stride 2", {2, 7, 8, 3}, {5, 3, 3, 3}, {.stride = 2, .padding = 1}});
+  check({"dilation 2", {1, 9, 8, 2}, {3, 3, 2, 2}, {.padding = 2, .dilation = 2}});
+  check({"groups 2", {2, 4, 5, 6}, {4, 3, 3, 3}, {.padding = 1, .groups = 2}});
+  check({"stride 2, dilation 2, groups 2", {2, 9, 8, 4}, {6, 3, 3, 2}, {2, 1, 2, 2}});
+  check({"stride 3, dilation 2", {1, 11, 10, 2}, {2, 3, 4, 2}, {.stride = 3, .padding = 2, .dilation = 2}});
+  check({"stride 4, dilation 6", {1, 15, 14, 1}, {2, 2, 3, 1}, {.stride = 4, .padding = 3, .dilation = 6}});
+  check({"patches without overlap", {2, 8, 8, 3}, {4, 4, 4, 3}, {.stride = 4}});
+  check({"kernel larger than the image", {2, 2, 3, 2}, {3, 5, 5, 2}, {.padding = 2}});
+  check({"depthwise by groups", {1, 5, 4, 17}, {17, 3, 3, 1}, {.padding = 1, .groups = 17}});
+  check({"parts of an image", {2, 19, 17, 2}, {3, 3, 3, 2}, {.padding = 1}});
+  check({"images that share tiles, the last one not full", {37, 4, 3, 2}, {3, 3, 3, 2}, {.padding = 1}});
+  check({"weight frozen", {2, 4, 4, 3}, {2, 3, 3, 3}, {.padding = 1}, true, false, true});
+  check({"input frozen", {2, 4, 4, 3}, {2, 3, 3, 3}, {.padding = 1}, false, true});
+  check({"no images", {0, 4, 4, 3}, {2, 3, 3, 3}, {}});
+}
+
+TEST_CASE("conv2d: what does not fit is named") {
+  const Tensor x = Tensor::full({2, 5, 5, 4}, 1.0), weight = Tensor::full({6, 3, 3, 4}, 1.0);
+  CHECK_THROWS_WITH_AS(conv2d(Tensor::full({5, 5, 4}, 1.0), weight),
+                       "[conv2d] input: got [5, 5, 4], expected [N, H, W, C]", ShapeError);
+  CHECK_THROWS_WITH_AS(conv2d(x, Tensor::full({6, 4}, 1.0)),
+                       "[conv2d] weight: got [6, 4], expected [K, R, S, C / groups]", ShapeError);
+  CHECK_THROWS_WITH_AS(
+      conv2d(x, weight, {}, {.groups = 2}),
+      "[conv2d] weight: got [6, 3, 3, 4] for an input of 4 channels in 2 groups, expected [6, 3, 3, 2]", ShapeError);
+  CHECK_THROWS_WITH_AS(conv2d(x, weight, {}, {.groups = 4}),
+                       "[conv2d] groups: got 4 groups, expected a divisor of 4 input and 6 output channels",
+                       ShapeError);
+  CHECK_THROWS_WITH_AS(conv2d(x, weight, Tensor::full({4}, 1.0)), "[conv2d] bias: got [4], expected [6]", ShapeError);
+  CHECK_THROWS_WITH_AS(
+      conv2d(x, weight, {}, {.dilation = 3}),
+      "[conv2d] kernel: got 3 x 3 taps with dilation 3 on [2, 5, 5, 4] with padding 0, expected at least "
+      "one tap and an image not smaller than the kernel",
+      ShapeError);
+  CHECK_THROWS_WITH_AS(
+      conv2d(x, weight, {}, {.stride = 0}),
+      "[conv2d] got stride 0, dilation 1, groups 1 and padding 0, expected the first three at least 1 and "
+      "padding at least 0",
+      UsageError);
+  CHECK_THROWS_WITH_AS(conv2d(x, Tensor::full({6, 3, 3, 4}, 1.0, DType::f64)),
+                       "[conv2d] got f32 and f64, expected one dtype", DTypeError);
+}
+
+TEST_CASE("conv2d: the taps inside of an image") {
+  for (int64_t first = -7; first < 7; ++first)
+    for (int64_t step = 1; step < 4; ++step)
+      for (int64_t taps = 0; taps < 5; ++taps)
+        for (int64_t size = 1; size < 6; ++size) {
+          const TapRange range = taps_inside(first, step, taps, size);
+          CHECK((0 <= range.begin && range.begin <= range.end && range.end <= taps));
+          for (int64_t t = 0; t < taps; ++t) {
+            const bool inside = first + t * step >= 0 && first + t * step < size;
+            CHECK(inside == (t >= range.begin && t < range.end));
+          }
+        }
+}
+
+TEST_CASE("conv2d: tiles cover every pixel once, and those of the first images stay when images follow") {
+  for (const int64_t side : {1, 2, 8, 11, 16, 17, 40})
+    for (const int64_t depth : {1, 27, 576, 5000})
+      for (const int64_t images : {1, 3, 64}) {
+        const auto tiles_for = [&](int64_t n) {
+          return PixelTiles({n, 1, {side, side, 1, 0, 1, 1}, {side, side, 1, 0, 1, 1}}, depth);
+        };
+        const PixelTiles tiles = tiles_for(images), more = tiles_for(images + tiles.images_per_tile);
+        int64_t next = 0;
+        for (int64_t t = 0; t < tiles.number(); ++t) {
+          CHECK(tiles.begin(t) == next);
+          CHECK((tiles.length(t) > 0 && tiles.length(t) <= tiles.size));
+          next = tiles.end(t);
+          if (images % tiles.images_per_tile == 0) CHECK((more.begin(t) == tiles.begin(t) && more.end(t) == next));
+        }
+        CHECK(next == images * side * side);
+      }
+}
