@@ -14,7 +14,7 @@ namespace {
 // Rounds of looking for work before a thread sleeps: some ten microseconds, about the gap between two ops. Longer spins
 // burn the time of other processes (the weakness of OpenMP's default on a shared machine).
 constexpr int spin_rounds = 2000;
-thread_local bool inside_task = false;
+thread_local int current_worker = -1;  // inside of a task: who runs it
 
 inline void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -28,7 +28,6 @@ inline void pause() {
 // in one word. A task is claimed by a compare-and-swap that takes one off, so it can only be claimed from a job that
 // still runs.
 struct ThreadPool::State {
-  std::vector<std::jthread> workers;
   std::mutex mutex, one_job;
   std::condition_variable work_ready, work_done;
   static constexpr int task_bits = 40;
@@ -37,19 +36,28 @@ struct ThreadPool::State {
   std::atomic<const TaskRef*> body{nullptr};
   std::atomic<bool> stop{false};
   std::exception_ptr error;
+  std::vector<std::jthread> workers;  // last, hence joined first: until then they use all of the above
+
+  ~State() {
+    {
+      std::lock_guard lock(mutex);
+      stop.store(true);
+    }
+    work_ready.notify_all();
+  }
 
   static uint64_t job_of(uint64_t t) { return t >> task_bits; }
   static int64_t left_in(uint64_t t) { return static_cast<int64_t>(t & ((uint64_t{1} << task_bits) - 1)); }
 
   // Runs tasks of job `job`, from the last to the first, until none is left to claim.
   void work(uint64_t job, int worker) {
-    inside_task = true;
+    current_worker = worker;
     uint64_t t = ticket.load(std::memory_order_acquire);
     while (job_of(t) == job && left_in(t) > 0) {
-      const TaskRef* run = body.load(std::memory_order_relaxed);
       if (!ticket.compare_exchange_weak(t, t - 1, std::memory_order_acq_rel)) continue;
+      // Read only now: the job cannot end before the claimed task has, so this body is the claimed task's.
       try {
-        (*run)(left_in(t) - 1, worker);
+        (*body.load(std::memory_order_relaxed))(left_in(t) - 1, worker);
       } catch (...) {
         std::lock_guard lock(mutex);
         if (!error) error = std::current_exception();
@@ -60,7 +68,7 @@ struct ThreadPool::State {
       }
       t = ticket.load(std::memory_order_acquire);
     }
-    inside_task = false;
+    current_worker = -1;
   }
 
   void loop(int worker) {
@@ -83,22 +91,17 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
     state_->workers.emplace_back([state = state_.get(), worker] { state->loop(worker); });
 }
 
-ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard lock(state_->mutex);
-    state_->stop.store(true);
-  }
-  state_->work_ready.notify_all();
-}
+ThreadPool::~ThreadPool() = default;
 
 int ThreadPool::threads() const { return static_cast<int>(state_->workers.size()) + 1; }
 
 void ThreadPool::run_tasks(int64_t tasks, TaskRef body) {
   State& s = *state_;
-  if (tasks <= 1 || s.workers.empty() || inside_task) {
-    for (int64_t task = 0; task < tasks; ++task) body(task, 0);
+  if (tasks <= 1 || s.workers.empty() || current_worker >= 0) {
+    for (int64_t task = 0; task < tasks; ++task) body(task, std::max(0, current_worker));
     return;
   }
+  PARABOLA_ASSERT(tasks < int64_t{1} << State::task_bits);
   std::lock_guard one_job(s.one_job);
   uint64_t job;
   {

@@ -30,8 +30,8 @@ class ThreadPool {
   int threads() const;
 
   // Runs body(task, worker) for every task in [0, tasks) and returns when all are done. worker is in [0, threads()) and
-  // names a thread's private scratch. The first exception is rethrown. Inside of a task, runs serially (as worker 0's
-  // caller already holds the threads).
+  // names a thread's private scratch. The first exception is rethrown. Inside of a task of the engine's pool, runs
+  // serially as that task's worker, since the threads are taken.
   template <class F>
   void run(int64_t tasks, F&& body) {
     run_tasks(tasks, TaskRef(body));
