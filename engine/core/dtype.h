@@ -26,6 +26,9 @@ constexpr size_t size_of(DType dtype) {
   return 0;
 }
 
+// Only tensors of floating point have gradients.
+constexpr bool is_floating(DType dtype) { return dtype != DType::i32 && dtype != DType::u8; }
+
 constexpr std::string_view name_of(DType dtype) {
   switch (dtype) {
     case DType::f32: return "f32";

@@ -7,18 +7,27 @@ namespace {
 thread_local std::string scope_name;
 }
 
-Scope::Scope(std::string_view name) : previous_length_(scope_name.size()) {
+Scope::Scope(std::string_view name) : previous_(scope_name) {
   if (name.empty()) return;
   if (!scope_name.empty()) scope_name += '.';
   scope_name += name;
 }
-Scope::~Scope() { scope_name.resize(previous_length_); }
+Scope::Scope(Reopened, std::string_view full_name) : previous_(scope_name) { scope_name = full_name; }
+Scope Scope::reopen(std::string_view full_name) { return Scope(Reopened{}, full_name); }
+Scope::~Scope() { scope_name = std::move(previous_); }
 const std::string& Scope::current() { return scope_name; }
 
 std::string printable(std::string_view text, size_t limit) {
   std::string out;
+  const auto continues = [](unsigned char byte) { return (byte & 0xc0) == 0x80; };  // a UTF-8 character
   for (unsigned char c : text) {
-    if (out.size() >= limit) return out + "...";
+    if (out.size() >= limit) {
+      if (continues(c)) {  // a cut here would leave half of one
+        while (!out.empty() && continues(static_cast<unsigned char>(out.back()))) out.pop_back();
+        if (!out.empty()) out.pop_back();
+      }
+      return out + "...";
+    }
     if (c >= 0x20 && c != 0x7f) {
       out += static_cast<char>(c);
     } else {

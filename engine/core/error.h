@@ -37,13 +37,16 @@ struct UsageError : Error {
 class Scope {
  public:
   explicit Scope(std::string_view name);
+  static Scope reopen(std::string_view full_name);  // a recorded current(), in place of the scopes that are open
   ~Scope();
   Scope(const Scope&) = delete;
   Scope& operator=(const Scope&) = delete;
   static const std::string& current();  // full dotted name, empty outside of all scopes
 
  private:
-  size_t previous_length_;
+  struct Reopened {};
+  Scope(Reopened, std::string_view full_name);
+  std::string previous_;
 };
 
 // Joins its arguments with operator<<: concat("got ", shape, ", expected ", n).

@@ -18,6 +18,7 @@
 namespace parabola {
 namespace {
 constexpr size_t alignment = 64, huge_page = 2_MiB, smallest_region = 32_MiB;
+constexpr size_t address_space = size_t{1} << 47;  // of a process on x86-64: more can be had nowhere
 size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 // An empty tensor still gets a block of its own: an address is its identity.
 size_t block_size(size_t bytes) { return round_up(std::max<size_t>(bytes, 1), alignment); }
@@ -34,7 +35,7 @@ Arena::~Arena() {
 }
 
 std::byte* Arena::allocate(size_t bytes) {
-  if (bytes > SIZE_MAX / 2) fail<MemoryError>("memory", "cannot allocate ", bytes, " bytes");
+  if (bytes > address_space) fail<MemoryError>("memory", "cannot allocate ", bytes, " bytes");
   const size_t size = block_size(bytes);
   if (PARABOLA_PLAIN_MALLOC) {
     auto* block = static_cast<std::byte*>(std::aligned_alloc(alignment, size));
@@ -99,7 +100,7 @@ void Arena::remove_free(std::byte* block, size_t bytes) {
 
 Memory& Memory::of(Device device) {
   if (device.kind != DeviceKind::cpu) fail<DeviceError>("memory", "no device ", device.str(), " in this build");
-  static Memory cpu;
+  static Memory& cpu = *new Memory;  // never destroyed: a tensor in a static variable may live longer
   return cpu;
 }
 

@@ -11,7 +11,7 @@ Shape::Shape(std::span<const int64_t> sizes) {
   if (sizes.size() > max_rank) fail<ShapeError>("shape", "rank ", sizes.size(), ", expected at most ", int{max_rank});
   rank_ = static_cast<int>(sizes.size());
   std::copy(sizes.begin(), sizes.end(), sizes_.begin());
-  constexpr int64_t limit = int64_t{1} << 62;
+  constexpr int64_t limit = int64_t{1} << 59;  // so that bytes, up to 8 an element, fit into 63 bits
   bool empty = false;
   for (int64_t size : sizes) {
     if (size < 0) fail<ShapeError>("shape", "negative size in ", str());

@@ -16,7 +16,7 @@ class Shape {
 
   Shape() = default;  // rank 0: a scalar, one element
   Shape(std::initializer_list<int64_t> sizes) : Shape(std::span<const int64_t>(sizes.begin(), sizes.size())) {}
-  explicit Shape(std::span<const int64_t> sizes);  // ShapeError: rank over 6, a negative size, more than 2^62 elements
+  explicit Shape(std::span<const int64_t> sizes);  // ShapeError: rank over 6, a negative size, more than 2^59 elements
 
   int rank() const { return rank_; }
   int64_t operator[](int axis) const { return sizes_[static_cast<size_t>(axis < 0 ? axis + rank_ : axis)]; }

@@ -35,6 +35,11 @@ template Tensor Tensor::from(std::span<const double>, const Shape&, Category);
 template Tensor Tensor::from(std::span<const int32_t>, const Shape&, Category);
 template Tensor Tensor::from(std::span<const uint8_t>, const Shape&, Category);
 
+Device Tensor::device() const {
+  if (!defined()) fail<UsageError>("tensor", "an absent tensor is on no device");
+  return storage_->device();
+}
+
 std::byte* Tensor::raw() const {
   if (!defined()) fail<UsageError>("tensor", "an absent tensor has no data");
   if (!storage_->resident())
@@ -72,7 +77,7 @@ double Tensor::item() const {
 void Tensor::copy_from(const Tensor& source) const {
   if (source.shape() != shape_) fail<ShapeError>("copy", "got ", source.shape(), ", expected ", shape_);
   if (source.dtype() == dtype_) {
-    std::memcpy(raw(), source.raw(), bytes());
+    std::memmove(raw(), source.raw(), bytes());  // they may be views of the same bytes
   } else {
     dispatch_float(dtype_, "copy", [&]<class To>() {
       dispatch_float(source.dtype(), "copy", [&]<class From>() {
@@ -91,7 +96,7 @@ Tensor Tensor::to(DType dtype, Category category) const {
 Tensor Tensor::clone(Category category) const { return to(dtype_, category); }
 
 Tensor Tensor::view(const Shape& shape, int64_t element_offset) const {
-  if (element_offset < 0 || element_offset + shape.elements() > elements())
+  if (element_offset < 0 || shape.elements() > elements() - element_offset)
     fail<ShapeError>("view", "got shape ", shape, " at ", element_offset, ", which is not inside of ", shape_);
   return Tensor(storage_, shape, dtype_, offset_ + element_offset);
 }
@@ -100,6 +105,9 @@ bool Tensor::requires_gradient() const { return leaf_ && leaf_->requires_gradien
 
 const Tensor& Tensor::set_requires_gradient(bool wanted) const {
   if (tape_ != 0) fail<UsageError>("tensor", "only a leaf can be asked for gradients; this one is computed by an op");
+  if (wanted && !defined()) fail<UsageError>("tensor", "an absent tensor has no gradient");
+  if (wanted && !is_floating(dtype_))
+    fail<DTypeError>("tensor", "got dtype ", name_of(dtype_), ", expected a floating one for a gradient");
   if (!leaf_) leaf_ = std::make_shared<Leaf>();
   leaf_->requires_gradient = wanted;
   if (!wanted) leaf_->gradient = Tensor(), leaf_->has_gradient = false;
@@ -115,11 +123,14 @@ std::string Tensor::str() const {
   if (!defined()) return "Tensor(absent)";
   std::string text = "Tensor(";
   constexpr int64_t shown = 8;
-  if (!storage_->resident())
+  if (!storage_->resident()) {
     text += "evicted";
-  else
+  } else if (dtype_ == DType::bf16 || dtype_ == DType::f16) {
+    text += "...";  // the CPU does not read them
+  } else {
     for (int64_t i = 0; i < std::min(elements(), shown); ++i) text += concat(i ? ", " : "", at(i));
-  if (elements() > shown) text += ", ...";
+    if (elements() > shown) text += ", ...";
+  }
   return text + concat("; ", shape_, " ", name_of(dtype_), " on ", device().str(), ")");
 }
 std::ostream& operator<<(std::ostream& out, const Tensor& tensor) { return out << tensor.str(); }

@@ -34,7 +34,7 @@ class Tensor {
   explicit operator bool() const { return defined(); }
   const Shape& shape() const { return shape_; }
   DType dtype() const { return dtype_; }
-  Device device() const { return storage_->device(); }
+  Device device() const;
   int64_t elements() const { return shape_.elements(); }
   size_t bytes() const { return static_cast<size_t>(elements()) * size_of(dtype_); }
 
@@ -61,7 +61,8 @@ class Tensor {
   Tensor view(const Shape& shape, int64_t element_offset = 0) const;
 
   // Leaves: parameters, and inputs whose gradient is wanted. gradient() is absent until backward has reached it;
-  // gradients of several tapes add up until zero_gradient().
+  // gradients of several tapes add up until zero_gradient(). Copies share the mark, if made after the first call of
+  // set_requires_gradient. UsageError for what an op computed, DTypeError for integers.
   bool requires_gradient() const;
   const Tensor& set_requires_gradient(bool wanted) const;
   Tensor gradient() const;

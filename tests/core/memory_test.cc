@@ -1,0 +1,215 @@
+#include "engine/core/memory.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+#include <vector>
+
+#include "engine/core/error.h"
+#include "engine/core/random.h"
+#include "engine/core/tensor.h"
+
+using namespace parabola;
+
+namespace {
+
+// Under AddressSanitizer every block is a malloc of its own, and nothing is kept that could be reused.
+bool keeps_regions() {
+  Arena arena;
+  std::byte* block = arena.allocate(1);
+  const bool region = arena.reserved_bytes() > 1_MiB;
+  arena.deallocate(block, 1);
+  return region;
+}
+
+bool is_aligned(const std::byte* block) { return reinterpret_cast<uintptr_t>(block) % 64 == 0; }
+
+struct Live {
+  size_t activations = Memory::of({}).live_bytes(Category::activations);
+  size_t workspace = Memory::of({}).live_bytes(Category::workspace);
+  size_t parameters = Memory::of({}).live_bytes(Category::parameters);
+  bool operator==(const Live&) const = default;
+};
+
+}  // namespace
+
+TEST_CASE("arena: blocks are aligned, apart from each other, and hold what they were asked for") {
+  Arena arena;
+  std::vector<std::pair<std::byte*, size_t>> blocks;
+  for (size_t bytes : {0UL, 1UL, 63UL, 64UL, 65UL, 4096UL, 1000003UL, 0UL}) {
+    blocks.emplace_back(arena.allocate(bytes), bytes);
+    CHECK(is_aligned(blocks.back().first));
+    std::memset(blocks.back().first, static_cast<int>(blocks.size()), bytes);
+  }
+  for (size_t i = 0; i < blocks.size(); ++i)
+    for (size_t k = 0; k < blocks[i].second; ++k) REQUIRE(blocks[i].first[k] == static_cast<std::byte>(i + 1));
+  std::set<std::byte*> addresses;  // of the empty ones, too
+  for (const auto& [block, bytes] : blocks) addresses.insert(block);
+  CHECK(addresses.size() == blocks.size());
+  for (const auto& [block, bytes] : blocks) arena.deallocate(block, bytes);
+}
+
+TEST_CASE("arena: neighbours that are free become one block, in whatever order they were freed") {
+  if (!keeps_regions()) return;
+  const size_t region = 32_MiB, part = region / 4;
+  std::vector<int> order = {0, 1, 2, 3};
+  do {
+    Arena arena;
+    std::vector<std::byte*> parts;
+    for (int i = 0; i < 4; ++i) parts.push_back(arena.allocate(part));
+    CHECK(arena.reserved_bytes() == region);
+    for (int i : order) arena.deallocate(parts[static_cast<size_t>(i)], part);
+    std::byte* whole = arena.allocate(region);
+    CHECK(whole == *std::min_element(parts.begin(), parts.end()));
+    CHECK(arena.reserved_bytes() == region);
+    arena.deallocate(whole, region);
+  } while (std::next_permutation(order.begin(), order.end()));
+}
+
+TEST_CASE("arena: takes the smallest block that fits") {
+  if (!keeps_regions()) return;
+  Arena arena;
+  std::byte *large = arena.allocate(1_MiB), *wall = arena.allocate(64), *small = arena.allocate(64_KiB),
+            *end = arena.allocate(64);
+  arena.deallocate(large, 1_MiB);
+  arena.deallocate(small, 64_KiB);
+  std::byte* again = arena.allocate(64_KiB - 5);
+  CHECK(again == small);
+  std::byte* other = arena.allocate(64_KiB);
+  CHECK(other == large);
+  arena.deallocate(again, 64_KiB - 5);
+  arena.deallocate(other, 64_KiB);
+  arena.deallocate(wall, 64);
+  arena.deallocate(end, 64);
+}
+
+TEST_CASE("arena: a repeated pattern takes nothing new from the system") {
+  if (!keeps_regions()) return;
+  Arena arena;
+  size_t reserved = 0;
+  for (int step = 0; step < 50; ++step) {
+    // As a training step does: activations come in a row, go in reverse with workspaces in between.
+    std::vector<std::pair<std::byte*, size_t>> blocks;
+    for (size_t i = 0; i < 40; ++i) {
+      const size_t bytes = 100000 + i * 37813 % 3000000;
+      std::byte* workspace = arena.allocate(777777);
+      blocks.emplace_back(arena.allocate(bytes), bytes);
+      arena.deallocate(workspace, 777777);
+    }
+    while (!blocks.empty()) {
+      std::byte* gradient = arena.allocate(blocks.back().second);
+      arena.deallocate(blocks.back().first, blocks.back().second);
+      arena.deallocate(gradient, blocks.back().second);
+      blocks.pop_back();
+    }
+    if (step == 0) reserved = arena.reserved_bytes();
+    REQUIRE(arena.reserved_bytes() == reserved);
+  }
+}
+
+TEST_CASE("arena: random blocks never overlap, and all of it is free again at the end") {
+  Arena arena;
+  Random random({.seed = 1, .stream = Stream::test, .step = 0, .item = 0});
+  struct Block {
+    std::byte* begin;
+    size_t bytes;
+    std::byte stamp;
+  };
+  std::vector<Block> blocks;
+  for (int i = 0; i < 20000; ++i) {
+    if (blocks.size() < 200 && random.below(blocks.size() < 100 ? 3 : 2) != 0) {
+      const size_t bytes = random.below(4) == 0 ? random.below(100000) : random.below(300);
+      const auto stamp = static_cast<std::byte>(i);
+      blocks.push_back({arena.allocate(bytes), bytes, stamp});
+      REQUIRE(is_aligned(blocks.back().begin));
+      std::memset(blocks.back().begin, i, bytes);
+    } else if (!blocks.empty()) {
+      std::swap(blocks[random.below(static_cast<uint32_t>(blocks.size()))], blocks.back());
+      const auto [begin, bytes, stamp] = blocks.back();
+      REQUIRE(std::all_of(begin, begin + bytes, [&](std::byte b) { return b == stamp; }));
+      arena.deallocate(begin, bytes);
+      blocks.pop_back();
+    }
+  }
+  for (const Block& block : blocks) arena.deallocate(block.begin, block.bytes);
+  const size_t reserved = arena.reserved_bytes();
+  if (!keeps_regions()) {
+    CHECK(reserved == 0);
+    return;
+  }
+  CHECK(reserved == 32_MiB);  // 200 blocks of at most 100,000 bytes fit into the first region
+  std::byte* whole = arena.allocate(reserved);
+  CHECK(arena.reserved_bytes() == reserved);
+  arena.deallocate(whole, reserved);
+}
+
+TEST_CASE("arena: what no machine has is a MemoryError, and the arena goes on") {
+  Arena arena;
+  std::byte* block = arena.allocate(100);
+  const size_t reserved = arena.reserved_bytes();
+  for (size_t bytes : {SIZE_MAX, SIZE_MAX - 63, SIZE_MAX / 2, size_t{1} << 62, size_t{1} << 48})
+    CHECK_THROWS_AS(arena.allocate(bytes), MemoryError);
+  CHECK(arena.reserved_bytes() == reserved);
+  std::byte* other = arena.allocate(100);
+  CHECK(other != block);
+  arena.deallocate(block, 100);
+  arena.deallocate(other, 100);
+}
+
+TEST_CASE("memory: the account by category, and its peak") {
+  Memory& memory = Memory::of({});
+  const Live before;
+  const size_t activations = memory.activation_bytes();
+  memory.reset_peak();
+  CHECK(memory.peak_activation_bytes() == activations);
+
+  std::byte* a = memory.allocate(1000, Category::activations);
+  std::byte* w = memory.allocate(77, Category::workspace);
+  std::byte* p = memory.allocate(5000, Category::parameters);
+  CHECK(memory.live_bytes(Category::activations) == before.activations + 1000);
+  CHECK(memory.live_bytes(Category::workspace) == before.workspace + 77);
+  CHECK(memory.live_bytes(Category::parameters) == before.parameters + 5000);
+  CHECK(memory.activation_bytes() == activations + 1077);
+  memory.deallocate(w, 77, Category::workspace);
+  CHECK(memory.peak_activation_bytes() == activations + 1077);  // parameters do not count
+
+  memory.recategorize(5000, Category::parameters, Category::activations);
+  CHECK(memory.peak_activation_bytes() == activations + 6000);
+  memory.recategorize(5000, Category::activations, Category::parameters);
+  memory.deallocate(p, 5000, Category::parameters);
+  memory.deallocate(a, 1000, Category::activations);
+  CHECK(Live() == before);
+  CHECK(memory.peak_activation_bytes() == activations + 6000);
+  memory.reset_peak();
+  CHECK(memory.peak_activation_bytes() == activations);
+}
+
+TEST_CASE("memory: tensors are accounted to their category, and everything returns to zero") {
+  const Live before;
+  {
+    const Tensor parameter = Tensor::full({10}, 1, DType::f64, Category::parameters),
+                 activation = Tensor::empty({7, 3}), empty = Tensor::empty({0, 5});
+    const Tensor view = activation.view({3}), copy = parameter;
+    CHECK(Live().parameters == before.parameters + 80);
+    CHECK(Live().activations == before.activations + 84);
+  }
+  CHECK(Live() == before);
+}
+
+TEST_CASE("memory: a request that cannot be kept changes nothing in the account") {
+  const Live before;
+  const size_t peak = Memory::of({}).peak_activation_bytes();
+  CHECK_THROWS_AS(Tensor::empty({int64_t{1} << 59}, DType::f64), MemoryError);
+  CHECK(Live() == before);
+  CHECK(Memory::of({}).peak_activation_bytes() == peak);
+}
+
+TEST_CASE("memory: names of categories, sizes, and devices that are not there") {
+  CHECK(name_of(Category::parameters) == "parameters");
+  CHECK(name_of(Category::workspace) == "workspace");
+  CHECK(3_KiB == 3072);
+  CHECK(2_MiB == 2097152);
+  CHECK_THROWS_WITH_AS(Memory::of({DeviceKind::cuda, 1}), "[memory] no device cuda:1 in this build", DeviceError);
+}
