@@ -6,6 +6,9 @@
 #include "engine/ops/binary.h"
 #include "engine/ops/concat.h"
 #include "engine/ops/conv2d/conv2d.h"
+#include "engine/ops/cross_entropy.h"
+#include "engine/ops/dropout.h"
+#include "engine/ops/gelu.h"
 #include "engine/ops/layer_norm.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/matmul.h"
@@ -14,6 +17,7 @@
 #include "engine/ops/reduce.h"
 #include "engine/ops/relu.h"
 #include "engine/ops/slice.h"
+#include "engine/ops/softmax.h"
 #include "engine/ops/view.h"
 
 namespace parabola {
@@ -25,6 +29,10 @@ std::span<const OpDef* const> all_ops() {
       &batch_norm_op,
       &concat_op,
       &conv2d_op,
+      &cross_entropy_op,
+      &drop_path_op,
+      &dropout_op,
+      &gelu_op,
       &layer_norm_op,
       &linear_op,
       &matmul_op,
@@ -34,6 +42,7 @@ std::span<const OpDef* const> all_ops() {
       &permute_op,
       &relu_op,
       &slice_op,
+      &softmax_op,
       &subtract_op,
       &sum_op,
       &view_op,
