@@ -1,30 +1,19 @@
 #include "engine/blas/gemm.h"
 
-// Our own pool cuts the work; Eigen's threads and its packing on the heap stay out of it. A product of at most
-// max_rows x max_columns x max_depth packs 147 and 221 KB, whichever the type.
-#ifndef EIGEN_DONT_PARALLELIZE
-#define EIGEN_DONT_PARALLELIZE
-#endif
-#define EIGEN_STACK_ALLOCATION_LIMIT (256 << 10)
-// Eigen would compute very small products coefficient by coefficient, with vectors that start at aligned addresses:
-// then the bits would depend on where C lies.
-#define EIGEN_GEMM_TO_COEFFBASED_THRESHOLD 0
-// g++ 12 takes the undefined operands inside its own AVX-512 intrinsics for mistakes (GCC bug 105593).
-#ifndef __clang__
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <Eigen/Core>
 #include <algorithm>
 
+#include "engine/blas/vector.h"
 #include "engine/core/thread_pool.h"
 
 namespace parabola {
 namespace {
 
-constexpr int64_t max_rows = 128, max_columns = 192;
-template <class T>
-constexpr int64_t max_depth = 288 * 4 / static_cast<int64_t>(sizeof(T));
+// What a packed panel of B takes at most: deeper products are done in pieces of this depth, the sums going on from C.
+constexpr int64_t max_depth = 512;
+
+// Sums kept in registers: `rows` x `vectors` of them, beside one row of B and one broadcast element of A.
+constexpr int kernel_rows = many_registers ? 8 : 4;
+constexpr int kernel_vectors = many_registers ? 3 : 2;
 
 // Pieces of at most `limit`, all alike but the last: whole multiples of the kernel's step, where there is more than
 // one.
@@ -34,27 +23,49 @@ Tiles even_tiles(int64_t count, int64_t limit, int64_t step) {
   return {count, pieces == 1 ? std::max<int64_t>(1, count) : std::min(limit, (size + step - 1) / step * step)};
 }
 
-// Block sizes that do not depend on the machine: Eigen would ask the processor for its caches. 32 KiB of L1 leave the
-// depth of a block uncut.
-void fix_cache_sizes() {
-  static const bool done = (Eigen::setCpuCacheSizes(32 << 10, 1 << 20, 4 << 20), true);
-  static_cast<void>(done);
+// C [rows, vectors * lanes] = or += A B over k. Element (i, p) of A lies at a[i * row + p * step], rows of B and C are
+// `b_stride` and `c_stride` apart. Each element is one chain of fused multiply-adds in the order of p.
+template <int rows, int vectors, class T>
+void kernel(int64_t k, const T* a, int64_t row, int64_t step, const T* b, int64_t b_stride, T* c, int64_t c_stride,
+            bool accumulate) {
+  constexpr int64_t lanes = vector_lanes<T>;
+  Vector<T> sum[rows][vectors];
+  for (int i = 0; i < rows; ++i)
+    for (int v = 0; v < vectors; ++v) sum[i][v] = accumulate ? load_vector(c + i * c_stride + v * lanes) : Vector<T>{};
+  for (int64_t p = 0; p < k; ++p) {
+    Vector<T> of_b[vectors];
+    for (int v = 0; v < vectors; ++v) of_b[v] = load_vector(b + p * b_stride + v * lanes);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i) {
+      const Vector<T> of_a = Vector<T>{} + a[i * row + p * step];
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) sum[i][v] = multiply_add<T>(of_a, of_b[v], sum[i][v]);
+    }
+  }
+  for (int i = 0; i < rows; ++i)
+    for (int v = 0; v < vectors; ++v) store_vector(c + i * c_stride + v * lanes, sum[i][v]);
 }
 
-template <class T, int order>
-using Map = Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, order>, 0, Eigen::OuterStride<>>;
+// All rows of one panel of C, the last ones in smaller steps.
+template <int vectors, class T>
+void panel(int64_t m, int64_t k, const T* a, int64_t row, int64_t step, const T* b, int64_t b_stride, T* c,
+           int64_t c_stride, bool accumulate) {
+  int64_t i = 0;
+  const auto run = [&]<int rows>() {
+    for (; i + rows <= m; i += rows)
+      kernel<rows, vectors, T>(k, a + i * row, row, step, b, b_stride, c + i * c_stride, c_stride, accumulate);
+  };
+  run.template operator()<kernel_rows>();
+  run.template operator()<4>();
+  run.template operator()<2>();
+  run.template operator()<1>();
+}
 
-template <class T, int order_a, int order_b>
-void block_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, int64_t stride,
-                   bool accumulate) {
-  const Map<T, order_a> left(a.data, m, k, Eigen::OuterStride<>(a.stride));
-  const Map<T, order_b> right(b.data, k, n, Eigen::OuterStride<>(b.stride));
-  Eigen::Map<Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, 0, Eigen::OuterStride<>> result(
-      c, m, n, Eigen::OuterStride<>(stride));
-  if (accumulate)
-    result.noalias() += left * right;
-  else
-    result.noalias() = left * right;
+// Columns [0, width) of op(B), rows [0, k), as a panel with rows of `padded` elements, zeros beyond the width.
+template <class T>
+void pack(const Factor<T>& b, int64_t k, int64_t width, int64_t padded, T* packed) {
+  for (int64_t j = 0; j < padded; ++j)
+    for (int64_t p = 0; p < k; ++p) packed[p * padded + j] = j < width ? *b.at(p, j).data : T(0);
 }
 
 }  // namespace
@@ -62,18 +73,39 @@ void block_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Fa
 template <class T>
 void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, int64_t stride,
                   bool accumulate) {
-  fix_cache_sizes();
-  constexpr int row = Eigen::RowMajor, column = Eigen::ColMajor;
-  const auto product = a.transposed ? (b.transposed ? block_product<T, column, column> : block_product<T, column, row>)
-                                    : (b.transposed ? block_product<T, row, column> : block_product<T, row, row>);
-  // The steps of Eigen's kernel with AVX-512: 4 rows by 48 columns (of the row-major C), depth by 8.
-  const Tiles rows = even_tiles(m, max_rows, 4), columns = even_tiles(n, max_columns, 48),
-              depth = even_tiles(k, max_depth<T>, 8);
-  for (int64_t k0 = 0; k0 == 0 || k0 < k; k0 += depth.size)
-    for (int64_t j = 0; j < n; j += columns.size)
-      for (int64_t i = 0; i < m; i += rows.size)
-        product(std::min(rows.size, m - i), std::min(columns.size, n - j), std::min(depth.size, k - k0), a.at(i, k0),
-                b.at(k0, j), c + i * stride + j, stride, accumulate || k0 > 0);
+  constexpr int64_t lanes = vector_lanes<T>, widest = kernel_vectors * lanes;
+  alignas(64) T packed[max_depth * widest], edge[kernel_rows * lanes];
+  const int64_t row = a.transposed ? 1 : a.stride, step = a.transposed ? a.stride : 1;
+  for (int64_t k0 = 0; k0 == 0 || k0 < k; k0 += max_depth) {
+    const int64_t depth = std::min(max_depth, k - k0);
+    const bool add = accumulate || k0 > 0;
+    const T* from_a = a.at(0, k0).data;
+    for (int64_t j = 0; j < n;) {
+      const int64_t left = n - j, vectors = std::min<int64_t>(kernel_vectors, std::max<int64_t>(1, left / lanes));
+      const int64_t width = std::min(left, vectors * lanes);
+      Factor<T> of_b = b.at(k0, j);
+      if (b.transposed || width < lanes) {
+        pack(of_b, depth, width, vectors * lanes, packed);
+        of_b = {packed, vectors * lanes};
+      }
+      if (width < lanes) {
+        // Fewer columns than a vector has: the kernel writes whole vectors, so it works on a copy.
+        for (int64_t i = 0; i < m; i += kernel_rows) {
+          const int64_t rows = std::min<int64_t>(kernel_rows, m - i);
+          for (int64_t r = 0; add && r < rows; ++r) std::copy_n(c + (i + r) * stride + j, width, edge + r * lanes);
+          panel<1, T>(rows, depth, from_a + i * row, row, step, of_b.data, of_b.stride, edge, lanes, add);
+          for (int64_t r = 0; r < rows; ++r) std::copy_n(edge + r * lanes, width, c + (i + r) * stride + j);
+        }
+      } else if (vectors == 1) {
+        panel<1, T>(m, depth, from_a, row, step, of_b.data, of_b.stride, c + j, stride, add);
+      } else if (vectors == 2) {
+        panel<2, T>(m, depth, from_a, row, step, of_b.data, of_b.stride, c + j, stride, add);
+      } else {
+        panel<kernel_vectors, T>(m, depth, from_a, row, step, of_b.data, of_b.stride, c + j, stride, add);
+      }
+      j += width;
+    }
+  }
 }
 
 template <class T>
@@ -83,8 +115,8 @@ void affine_tile(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Fact
   tile_product(m, n, k, a, b, y, stride, bias != nullptr);
 }
 
-Tiles row_tiles(int64_t m) { return even_tiles(m, m < 8 * max_rows ? max_rows / 2 : max_rows, 4); }
-Tiles column_tiles(int64_t n) { return even_tiles(n, max_columns, 48); }
+Tiles row_tiles(int64_t m) { return even_tiles(m, m < 1024 ? 64 : 256, 8); }
+Tiles column_tiles(int64_t n) { return even_tiles(n, 192, 48); }
 
 namespace {
 

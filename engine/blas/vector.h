@@ -1,0 +1,58 @@
+// What one register of this machine holds, in GCC's and clang's vector types: one source for AVX-512, AVX2, SSE and
+// NEON.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace parabola {
+
+#if defined(__AVX512F__)
+constexpr int vector_bytes = 64;
+#elif defined(__AVX__)
+constexpr int vector_bytes = 32;
+#else
+constexpr int vector_bytes = 16;
+#endif
+
+// Whether there are 32 vector registers (AVX-512, NEON) or 16: it decides how many sums are kept side by side.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr bool many_registers = true;
+#else
+constexpr bool many_registers = false;
+#endif
+
+template <class T>
+constexpr int64_t vector_lanes = vector_bytes / sizeof(T);
+
+template <class T>
+struct VectorOf {
+  using type __attribute__((vector_size(vector_bytes))) = T;
+};
+template <class T>
+using Vector = typename VectorOf<T>::type;
+
+template <class T>
+[[gnu::always_inline]] inline Vector<T> load_vector(const T* from) {
+  Vector<T> value;
+  std::memcpy(&value, from, sizeof value);  // one instruction
+  return value;
+}
+template <class T>
+[[gnu::always_inline]] inline void store_vector(T* to, Vector<T> value) {
+  std::memcpy(to, &value, sizeof value);
+}
+
+// x * y + sum, rounded once. g++ makes one vector instruction of the loop; clang does so of the expression.
+template <class T>
+[[gnu::always_inline]] inline Vector<T> multiply_add(Vector<T> x, Vector<T> y, Vector<T> sum) {
+#if defined(__clang__)
+#pragma clang fp contract(fast)
+  return x * y + sum;
+#else
+  for (int64_t i = 0; i < vector_lanes<T>; ++i) sum[i] = std::fma(x[i], y[i], sum[i]);
+  return sum;
+#endif
+}
+
+}  // namespace parabola
