@@ -1,0 +1,157 @@
+#include "apps/common/setup.h"
+
+#include <cmath>
+#include <filesystem>
+#include <iomanip>
+#include <ostream>
+
+#include "apps/common/text.h"
+#include "engine/core/error.h"
+#include "engine/io/atomic_file.h"
+
+namespace parabola {
+
+void list_models(std::ostream& out) {
+  size_t width = 0;
+  for (const ModelInfo& model : models::all()) width = std::max(width, model.name.size());
+  for (const ModelInfo& model : models::all())
+    out << std::left << std::setw(static_cast<int>(width) + 2) << model.name << model.summary << "\n";
+}
+
+const ModelInfo& model_info(const std::string& name) {
+  std::vector<std::string> names;
+  for (const ModelInfo& model : models::all()) {
+    if (model.name == name) return model;
+    names.push_back(model.name);
+  }
+  const std::string near = nearest_word(name, names);
+  throw UsageError(concat("--model ", printable(name), ": unknown model, expected one of --list-models",
+                          near.empty() ? "" : "; did you mean " + near + "?"));
+}
+
+LoadedModel new_model(const Flags& flags, int classes) {
+  const ModelInfo& info = model_info(flags.model);
+  return {&info,
+          models::create(flags.model, {.classes = classes}, flags.seed),
+          Preprocessing::parse(info.preprocessing),
+          {}};
+}
+
+LoadedModel load_model(const Flags& flags, int classes) {
+  LoadedModel loaded = new_model(flags, classes);
+  const Safetensors file(flags.weights);
+  const auto value = [&](const char* key) -> const std::string* {
+    const auto found = file.metadata().find(key);
+    return found == file.metadata().end() ? nullptr : &found->second;
+  };
+  if (const std::string* model = value("model"); model && *model != flags.model)
+    throw UsageError(
+        concat("--weights ", printable(flags.weights), ": holds a ", printable(*model), ", expected a ", flags.model));
+  if (const std::string* text = value("preprocessing")) loaded.preprocessing = Preprocessing::parse(*text);
+  if (const std::string* text = value("adapters")) {
+    loaded.adapters = AdapterRecord::parse(*text);
+    attach_adapters(*loaded.model, loaded.adapters->specs, 0);
+  }
+  load_weights(*loaded.model, file, {.allow_missing = flags.allow_missing});
+  return loaded;
+}
+
+DataSplits open_data_for(const Flags& flags, const ModelInfo& info) {
+  const Preprocessing preprocessing = Preprocessing::parse(info.preprocessing);
+  DataSplits data = open_data(flags.data, flags.limit.value_or(0), {preprocessing.height, preprocessing.width});
+  check_size(*data.train, preprocessing);
+  check_size(*data.test, preprocessing);
+  return data;
+}
+
+Recipe recipe_for(const Flags& flags, const Recipe& usual, int64_t images) {
+  Recipe recipe = usual;
+  if (flags.optimizer) recipe.optimizer = *flags.optimizer;
+  if (flags.lr) recipe.learning_rate = *flags.lr;
+  if (flags.momentum) recipe.momentum = *flags.momentum;
+  if (flags.weight_decay) recipe.weight_decay = *flags.weight_decay;
+  if (flags.schedule) recipe.schedule = *flags.schedule;
+  if (flags.clip) recipe.clip = *flags.clip;
+  if (flags.batch) recipe.batch = *flags.batch;
+  if (flags.epochs) recipe.epochs = *flags.epochs;
+  const double batches = static_cast<double>((images + recipe.batch - 1) / recipe.batch);
+  if (flags.warmup) recipe.warmup_steps = std::llround(*flags.warmup * batches);
+  return recipe;
+}
+
+Augmentation augmentation_for(const Flags& flags, const DataSplits& data) {
+  if (!flags.augment) return parse_augmentation(data.augment);
+  std::string list;
+  for (const std::string& word : *flags.augment) list += (list.empty() ? "" : ",") + word;
+  return parse_augmentation(list.empty() ? "none" : list);
+}
+
+Checkpoint checkpoint_of(const std::string& name) {
+  for (Checkpoint policy : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks})
+    if (name == name_of(policy)) return policy;
+  throw UsageError(concat("--checkpoint ", printable(name), ": unknown policy, expected none, default or blocks"));
+}
+
+std::string describe(const Recipe& r, const Augmentation& augmentation) {
+  std::string text = concat(r.optimizer, " lr ", r.learning_rate);
+  if (r.optimizer == "sgd") text += concat(" momentum ", r.momentum);
+  text += concat(" weight decay ", r.weight_decay, ", ", r.schedule, " schedule, ", r.warmup_steps,
+                 " warm-up steps, clip ");
+  text += r.clip > 0 ? concat(r.clip) : std::string("none");
+  return text + concat(", batch ", r.batch, ", epochs ", r.epochs, ", augment ", augmentation.str());
+}
+
+void make_folder(const std::string& flag, const std::string& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error)
+    throw UsageError(
+        concat(flag, " ", printable(folder), ": cannot be created: ", error.message(), ", expected a folder"));
+  const AtomicFile probe(folder + "/probe");  // throws where the folder cannot be written to; leaves nothing
+}
+
+void open_run_folder(const Flags& flags) {
+  if (flags.out.empty()) return;
+  if (!flags.force && flags.resume.empty() && std::filesystem::exists(flags.out + "/model.safetensors"))
+    throw UsageError(concat("--out ", printable(flags.out),
+                            ": a finished run is there, expected --force to overwrite it or --resume"));
+  make_folder("--out", flags.out);
+  std::error_code error;
+  if (flags.resume.empty()) std::filesystem::remove_all(flags.out + "/state", error);
+}
+
+std::map<std::string, std::string> metadata_for(const LoadedModel& loaded, int classes) {
+  std::map<std::string, std::string> metadata = {{"format", "pt"},
+                                                 {"model", loaded.info->name},
+                                                 {"classes", std::to_string(classes)},
+                                                 {"preprocessing", loaded.preprocessing.str()}};
+  if (loaded.adapters) metadata["adapters"] = loaded.adapters->str();
+  return metadata;
+}
+
+void write_curves(const std::string& folder, const Curves& curves) {
+  AtomicFile file(folder + "/curves.svg");
+  file.write(curves_svg(curves));
+  file.commit();
+}
+
+Record training_record(const std::string& model, const std::string& method, int64_t epochs, const TrainerResult& result,
+                       const Module& module) {
+  Record record("result");
+  record.add("model", model)
+      .add("method", method)
+      .add("epochs", epochs)
+      .add("steps", result.steps)
+      .add("train_loss", result.train_loss)
+      .add("top1", result.test.top1());
+  if (!std::isnan(result.top1_before)) record.add("top1_before", result.top1_before);
+  return record.add("parameters", parameter_count(module))
+      .add("trainable_parameters", parameter_count(module, true))
+      .add("seconds", result.seconds)
+      .add("images_per_second", result.images_per_second)
+      .add("peak_activation_bytes", result.peak_activation_bytes)
+      .add("train_flops", result.flops)
+      .add("replay_flops", result.replay_flops);
+}
+
+}  // namespace parabola

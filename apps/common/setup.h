@@ -1,0 +1,61 @@
+// From flags to what an app works with: model, data, recipe, output folder.
+#pragma once
+#include <iosfwd>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "apps/common/evaluation.h"
+#include "apps/common/flags.h"
+#include "apps/common/records.h"
+#include "apps/common/trainer.h"
+#include "data/open.h"
+#include "layers/models/models.h"
+#include "layers/weights.h"
+
+namespace parabola {
+
+// Prints the registry, one model a line (--list-models).
+void list_models(std::ostream& out);
+
+// The registry's entry. UsageError with the nearest name where there is none.
+const ModelInfo& model_info(const std::string& name);
+
+// A model as a weights file holds it, adapters re-attached from its metadata, or a new one.
+struct LoadedModel {
+  const ModelInfo* info;
+  std::unique_ptr<Module> model;
+  Preprocessing preprocessing;  // the file's, where it names one; else the registry's
+  std::optional<AdapterRecord> adapters;
+};
+LoadedModel load_model(const Flags& flags, int classes);
+LoadedModel new_model(const Flags& flags, int classes);
+
+// The data of --data, which must fit the model's images. UsageError where it does not.
+DataSplits open_data_for(const Flags& flags, const ModelInfo& info);
+
+// The recipe with the user's flags over it. batches: of an epoch, for --warmup, which counts epochs.
+Recipe recipe_for(const Flags& flags, const Recipe& usual, int64_t images);
+Augmentation augmentation_for(const Flags& flags, const DataSplits& data);
+Checkpoint checkpoint_of(const std::string& name);
+std::string describe(const Recipe& recipe, const Augmentation& augmentation);  // "adamw lr 0.01 ... batch 128 epochs 3"
+
+// Makes a folder and those above it, and sees that it can be written to. UsageError naming the flag where not.
+void make_folder(const std::string& flag, const std::string& folder);
+
+// Makes the run's folder and sees that it can be written to. UsageError where not, or where a finished run is in it and
+// neither --force nor --resume was given.
+void open_run_folder(const Flags& flags);
+
+// The metadata of a model file: format, model, classes, preprocessing.
+std::map<std::string, std::string> metadata_for(const LoadedModel& loaded, int classes);
+
+// Writes the curves into the run's folder.
+void write_curves(const std::string& folder, const Curves& curves);
+
+// The keys that the result records of train and adapt share.
+Record training_record(const std::string& model, const std::string& method, int64_t epochs, const TrainerResult& result,
+                       const Module& module);
+
+}  // namespace parabola

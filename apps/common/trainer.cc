@@ -1,0 +1,148 @@
+#include "apps/common/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <map>
+
+#include "engine/core/error.h"
+#include "engine/io/safetensors.h"
+#include "engine/ops/cross_entropy.h"
+#include "engine/tape/executor.h"
+#include "optim/adamw.h"
+#include "optim/schedule.h"
+#include "optim/sgd.h"
+
+namespace parabola {
+namespace {
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+std::unique_ptr<Optimizer> make_optimizer(const Module& model, const Recipe& recipe) {
+  const OptimizerOptions common{
+      .learning_rate = recipe.learning_rate, .weight_decay = recipe.weight_decay, .clip = recipe.clip};
+  if (recipe.optimizer == "sgd") return std::make_unique<Sgd>(trainable(model), Sgd::Options{common, recipe.momentum});
+  return std::make_unique<AdamW>(trainable(model), AdamW::Options{common});
+}
+
+}  // namespace
+
+Trainer::Trainer(Module& model, DatasetPtr train, DatasetPtr test, TrainerSettings settings, Progress* progress)
+    : model_(model),
+      train_(train),
+      test_(std::move(test)),
+      settings_(std::move(settings)),
+      progress_(progress),
+      loader_(std::move(train), {.batch = settings_.recipe.batch,
+                                 .shuffle = true,
+                                 .seed = settings_.seed,
+                                 .augmentation = settings_.augmentation,
+                                 .preprocessing = settings_.preprocessing}),
+      optimizer_(settings_.recipe.epochs > 0 ? make_optimizer(model, settings_.recipe) : nullptr) {
+  curves_.title = settings_.title;
+  curves_.steps_per_epoch = static_cast<double>(loader_.batches());
+}
+
+double Trainer::step(const Batch& batch, Score& score) {
+  const Schedule schedule{settings_.recipe.schedule, settings_.recipe.learning_rate, settings_.recipe.warmup_steps,
+                          settings_.recipe.epochs * loader_.batches()};
+  optimizer_->set_learning_rate(schedule.rate(steps_));
+  double loss_value = 0;
+  {
+    Tape tape({.checkpoint = settings_.checkpoint, .seed = settings_.seed, .step = static_cast<uint64_t>(steps_)});
+    const Tensor loss = [&] {
+      const Tensor logits = model_(batch.images);
+      add_batch(score, logits, batch.labels);
+      return cross_entropy(logits, batch.labels);  // the logits' handle ends here, so backward may free them
+    }();
+    loss_value = loss.item();
+    if (!std::isfinite(loss_value))
+      throw DivergedError(concat("training: the loss is ", loss_value, " at step ", steps_ + 1,
+                                 ", expected a finite number; a smaller --lr or --clip 1 usually helps"));
+    tape.backward(loss);
+  }
+  optimizer_->step();
+  curves_.train_loss.push_back(loss_value);
+  curves_.learning_rate.push_back(optimizer_->learning_rate());
+  ++steps_;
+  return loss_value;
+}
+
+void Trainer::train_epoch(int64_t epoch) {
+  const int64_t batches = loader_.batches(), epochs = settings_.recipe.epochs;
+  if (progress_)
+    progress_->begin(concat(settings_.label, "epoch ", epoch + 1, "/", epochs), batches, batch_,
+                     (epochs - epoch - 1) * batches + settings_.steps_after);
+  model_.set_training(true);
+  loader_.start(epoch, batch_);
+  double last_save = now(), begun = now();
+  for (Batch batch; loader_.next(batch);) {
+    const double loss = step(batch, epoch_score_);
+    ++batch_;
+    result_.seconds += now() - begun;
+    begun = now();
+    if (progress_) progress_->step(batch.labels.elements(), loss, epoch_score_.top1());
+    if (!settings_.folder.empty() && batch_ < batches && now() - last_save >= settings_.save_every) {
+      save_state();
+      last_save = begun = now();
+    }
+  }
+}
+
+TrainerResult Trainer::run() {
+  if (!settings_.folder.empty()) log_ = std::make_unique<JsonLines>(settings_.folder + "/log.jsonl", log_bytes_);
+  WorkCounters& work = Executor::instance().work;
+  work = {};
+  Memory::of({}).reset_peak();
+  for (; epoch_ < settings_.recipe.epochs; ++epoch_) {
+    train_epoch(epoch_);
+    result_.train_loss = epoch_score_.loss;
+    result_.steps = steps_;
+    result_.flops += std::exchange(work.flops, 0);
+    result_.replay_flops += std::exchange(work.replay_flops, 0);
+    result_.peak_activation_bytes = std::max(result_.peak_activation_bytes, Memory::of({}).peak_activation_bytes());
+    result_.images_per_second = static_cast<double>((epoch_ + 1) * loader_.images()) / std::max(result_.seconds, 1e-9);
+    const bool last = epoch_ + 1 == settings_.recipe.epochs, measured = last || !settings_.final_only;
+    if (measured) result_.test = evaluate(model_, test_, settings_.preprocessing, settings_.recipe.batch);
+    work = {};
+    Memory::of({}).reset_peak();
+    const double train_top1 = epoch_score_.top1();
+    curves_.epoch.push_back(static_cast<double>(epoch_ + 1));
+    curves_.train_top1.push_back(train_top1);
+    curves_.test_top1.push_back(measured ? result_.test.top1() : NAN);
+    if (progress_ && !settings_.label.empty()) progress_->end();
+    if (progress_ && settings_.label.empty()) {
+      char line[160];
+      std::snprintf(line, sizeof line,
+                    "epoch %lld/%lld  loss %.4f  train top-1 %.2f %%  test top-1 %.2f %%  %.0f images/s",
+                    static_cast<long long>(epoch_ + 1), static_cast<long long>(settings_.recipe.epochs),
+                    result_.train_loss, 100 * train_top1, 100 * result_.test.top1(), progress_->images_per_second());
+      progress_->end(line);
+    }
+    if (log_)
+      log_->write(Record("epoch")
+                      .add("epoch", epoch_ + 1)
+                      .add("steps", steps_)
+                      .add("train_loss", result_.train_loss)
+                      .add("train_top1", train_top1)
+                      .add("top1", result_.test.top1())
+                      .add("learning_rate", optimizer_->learning_rate())
+                      .add("seconds", result_.seconds));
+    batch_ = 0;
+    epoch_score_ = {};
+    if (!settings_.folder.empty()) {
+      ++epoch_;  // the state stands at the beginning of the next epoch
+      save_state();
+      --epoch_;
+    }
+  }
+  if (settings_.recipe.epochs == 0)
+    result_.test = evaluate(model_, test_, settings_.preprocessing, settings_.recipe.batch);
+  return result_;
+}
+
+void Trainer::log(const Record& record) {
+  if (log_) log_->write(record);
+}
+
+}  // namespace parabola

@@ -1,0 +1,44 @@
+// evaluate: top-1 and top-5 of a model and weights on a data set.
+#include <iostream>
+
+#include "apps/common/run_app.h"
+#include "apps/common/setup.h"
+#include "apps/common/text.h"
+#include "engine/core/error.h"
+#include "engine/core/thread_pool.h"
+
+namespace parabola {
+namespace {
+
+void run(const Flags& flags) {
+  std::ostream& out = human_output(flags.json);
+  if (flags.list_models) return list_models(out);
+  if (flags.threads) set_threads(static_cast<int>(*flags.threads));
+  const ModelInfo& info = model_info(flags.model);
+  const DataSplits data = open_data_for(flags, info);
+  const DatasetPtr images = flags.split == "train" ? data.train : data.test;
+  JsonLines json(flags.json);
+  const LoadedModel loaded = load_model(flags, images->classes());
+  const int64_t batch = flags.batch.value_or(128);
+  Progress progress(out);
+  progress.begin(images->name(), (images->size() + batch - 1) / batch);
+  const Score score =
+      evaluate(*loaded.model, images, loaded.preprocessing, batch, [&](int64_t n) { progress.step(n); });
+  progress.end();
+  out << info.name << " on " << images->name() << ": " << format_count(score.correct) << " of "
+      << format_count(score.images) << " right, top-1 " << format_percent(score.top1()) << ", top-5 "
+      << format_percent(score.top5()) << ", " << format_duration(score.seconds) << "\n";
+  json.write(Record("result")
+                 .add("model", info.name)
+                 .add("data", flags.data)
+                 .add("images", score.images)
+                 .add("correct", score.correct)
+                 .add("top1", score.top1())
+                 .add("top5", score.top5())
+                 .add("seconds", score.seconds));
+}
+
+}  // namespace
+}  // namespace parabola
+
+int main(int argc, char** argv) { return parabola::run_app(parabola::App::evaluate, argc, argv, parabola::run); }

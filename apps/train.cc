@@ -1,0 +1,64 @@
+// train: a model from scratch (or from --weights), with state, log, curves and the model as files.
+#include <iostream>
+
+#include "apps/common/run_app.h"
+#include "apps/common/setup.h"
+#include "apps/common/text.h"
+#include "engine/core/error.h"
+#include "engine/core/thread_pool.h"
+
+namespace parabola {
+namespace {
+
+void run(const Flags& given) {
+  Flags flags = given;
+  if (!flags.resume.empty() && flags.out.empty()) flags.out = flags.resume;
+  std::ostream& out = human_output(flags.json);
+  if (flags.list_models) return list_models(out);
+  if (flags.threads) set_threads(static_cast<int>(*flags.threads));
+  const ModelInfo& info = model_info(flags.model);
+  const DataSplits data = open_data_for(flags, info);
+  const int classes = data.train->classes();
+  LoadedModel loaded = flags.weights.empty() ? new_model(flags, classes) : load_model(flags, classes);
+  const Recipe recipe = recipe_for(flags, info.train, data.train->size());
+  const Augmentation augmentation = augmentation_for(flags, data);
+  open_run_folder(flags);
+  JsonLines json(flags.json);
+
+  out << "model   " << info.name << ", " << format_count(parameter_count(*loaded.model)) << " parameters\n"
+      << "data    " << flags.data << ", " << format_count(data.train->size()) << " training and "
+      << format_count(data.test->size()) << " test images\n"
+      << "recipe  " << describe(recipe, augmentation) << "\n"
+      << "run     cpu, " << thread_pool().threads() << " threads, checkpoint " << flags.checkpoint << ", seed "
+      << flags.seed << "\n";
+  Progress progress(out);
+  Trainer trainer(
+      *loaded.model, data.train, data.test,
+      {.title = "train " + info.name + " on " + flags.data,
+       .fingerprint = concat("train ", info.name, ", data ", flags.data, " limit ", flags.limit.value_or(0), ", seed ",
+                             flags.seed, ", weights '", flags.weights, "', ", describe(recipe, augmentation)),
+       .recipe = recipe,
+       .seed = flags.seed,
+       .augmentation = augmentation,
+       .preprocessing = loaded.preprocessing,
+       .checkpoint = checkpoint_of(flags.checkpoint),
+       .folder = flags.out,
+       .save_every = flags.save_every},
+      &progress);
+  if (!flags.resume.empty() && trainer.resume(flags.resume)) out << "resumed from " << printable(flags.resume) << "\n";
+  const TrainerResult result = trainer.run();
+  const Record record = training_record(info.name, "scratch", recipe.epochs, result, *loaded.model);
+  if (!flags.out.empty()) {
+    write_curves(flags.out, trainer.curves());
+    trainer.log(record);
+    save_weights(*loaded.model, flags.out + "/model.safetensors", metadata_for(loaded, classes));
+  }
+  out << info.name << ": test top-1 " << format_percent(result.test.top1()) << " after " << recipe.epochs << " epochs, "
+      << format_duration(result.seconds) << ", " << static_cast<int64_t>(result.images_per_second) << " images/s\n";
+  json.write(record);
+}
+
+}  // namespace
+}  // namespace parabola
+
+int main(int argc, char** argv) { return parabola::run_app(parabola::App::train, argc, argv, parabola::run); }

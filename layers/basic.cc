@@ -1,0 +1,82 @@
+#include "layers/basic.h"
+
+#include "engine/core/error.h"
+#include "engine/ops/batch_norm.h"
+#include "engine/ops/conv2d/conv2d.h"
+#include "engine/ops/depthwise/depthwise_conv2d.h"
+#include "engine/ops/layer_norm.h"
+#include "engine/ops/linear.h"
+
+namespace parabola {
+namespace {
+
+constexpr double convnext_deviation = 0.02;  // ConvNeXt's and QuadraNet's trunc_normal_
+
+Init weight_init(WeightInit init, int64_t fan_in) {
+  return init == WeightInit::pytorch ? kaiming_uniform(fan_in) : Init{Init::normal, convnext_deviation};
+}
+Init bias_init(WeightInit init, int64_t fan_in) {
+  return init == WeightInit::pytorch ? kaiming_uniform(fan_in) : Init{Init::constant, 0};
+}
+
+}  // namespace
+
+Tensor Adapter::forward(const Tensor&) {
+  fail<UsageError>("adapter", "an adapter runs inside of its layer, not alone");
+}
+
+void Host::attach(std::unique_ptr<Adapter> adapter) {
+  if (adapter_) fail<UsageError>("adapter", "the layer has an adapter already, expected none");
+  adapter_ = std::move(adapter);
+  add("adapter", *adapter_);
+}
+
+void Host::detach() {
+  if (!adapter_) return;
+  remove(*adapter_);
+  adapter_.reset();
+}
+
+Tensor Host::forward(const Tensor& x) { return adapter_ ? adapter_->adapted(x, weight_, bias_) : plain(x); }
+
+Linear::Linear(int64_t in, int64_t out, bool bias, WeightInit init) {
+  add("weight", weight_, Shape{out, in}, weight_init(init, in));
+  if (bias) add("bias", bias_, Shape{out}, bias_init(init, in));
+}
+
+Tensor Linear::plain(const Tensor& x) { return linear(x, weight_, bias_); }
+
+Conv2d::Conv2d(const Conv2dOptions& o) : options_(o) {
+  const int64_t channels = o.in / o.groups, fan_in = channels * o.kernel * o.kernel;
+  const Shape shape = o.depthwise() ? Shape{o.kernel, o.kernel, o.in} : Shape{o.out, o.kernel, o.kernel, channels};
+  add("weight", weight_, shape, weight_init(o.init, fan_in), o.depthwise() ? FileLayout::depthwise : FileLayout::conv);
+  if (o.bias) add("bias", bias_, Shape{o.out}, bias_init(o.init, fan_in));
+}
+
+Tensor Conv2d::plain(const Tensor& x) {
+  const auto& [in, out, kernel, stride, padding, dilation, groups, bias, init] = options_;
+  if (options_.depthwise())
+    return depthwise_conv2d(x, weight_, bias_, {.stride = stride, .padding = padding, .dilation = dilation});
+  return conv2d(x, weight_, bias_, {.stride = stride, .padding = padding, .dilation = dilation, .groups = groups});
+}
+
+BatchNorm::BatchNorm(int64_t channels) {
+  add("weight", weight_, Shape{channels}, {Init::constant, 1});
+  add("bias", bias_, Shape{channels}, {Init::constant, 0});
+  add_buffer("running_mean", running_mean_, Shape{channels}, 0);
+  add_buffer("running_var", running_var_, Shape{channels}, 1);
+}
+
+Tensor BatchNorm::forward(const Tensor& x) {
+  return batch_norm(x, weight_, bias_, running_mean_, running_var_,
+                    {.momentum = momentum_, .training = training() && !frozen_});
+}
+
+LayerNorm::LayerNorm(int64_t channels) {
+  add("weight", weight_, Shape{channels}, {Init::constant, 1});
+  add("bias", bias_, Shape{channels}, {Init::constant, 0});
+}
+
+Tensor LayerNorm::forward(const Tensor& x) { return layer_norm(x, weight_, bias_, 1e-6); }
+
+}  // namespace parabola

@@ -1,0 +1,97 @@
+// The first-order layers: linear, convolution, norms. Linear and Conv2d can carry an adapter (adapter.h).
+#pragma once
+#include <memory>
+
+#include "layers/module.h"
+
+namespace parabola {
+
+// What an adapter does in a layer's forward: computes the layer's output together with its own term. `weight` and
+// `bias` are the host's own.
+class Adapter : public Module {
+ public:
+  virtual Tensor adapted(const Tensor& x, const Tensor& weight, const Tensor& bias) = 0;
+
+ private:
+  Tensor forward(const Tensor& x) final;  // an adapter alone computes nothing: UsageError
+};
+
+// A layer that an adapter can be attached to. The adapter's tensors appear as "<layer>.adapter.*".
+class Host : public Module {
+ public:
+  const Tensor& weight() const { return weight_; }
+  const Tensor& bias() const { return bias_; }
+  Adapter* adapter() const { return adapter_.get(); }
+  void attach(std::unique_ptr<Adapter> adapter);
+  void detach();
+
+ protected:
+  Tensor forward(const Tensor& x) final;
+  virtual Tensor plain(const Tensor& x) = 0;
+  Tensor weight_, bias_;
+
+ private:
+  std::unique_ptr<Adapter> adapter_;
+};
+
+// How a layer's weights and biases start: PyTorch's default, or ConvNeXt's normal(0.02) with zero biases.
+enum class WeightInit : uint8_t { pytorch, convnext };
+
+// y = W x + b over the last axis; W [out, in].
+class Linear final : public Host {
+ public:
+  Linear(int64_t in, int64_t out, bool bias = true, WeightInit init = WeightInit::pytorch);
+  int64_t in() const { return weight_.shape()[1]; }
+  int64_t out() const { return weight_.shape()[0]; }
+
+ private:
+  Tensor plain(const Tensor& x) override;
+};
+
+// Two-dimensional convolution, NHWC, symmetric zero padding. groups = in = out: depthwise, with weights [R, S, C];
+// otherwise [K, R, S, C / groups].
+struct Conv2dOptions {
+  int64_t in, out;
+  int kernel;
+  int stride = 1, padding = 0, dilation = 1, groups = 1;
+  bool bias = true;
+  WeightInit init = WeightInit::pytorch;
+  bool depthwise() const { return groups > 1 && groups == in && groups == out; }
+};
+
+class Conv2d final : public Host {
+ public:
+  explicit Conv2d(const Conv2dOptions& options);
+  const Conv2dOptions& options() const { return options_; }
+
+ private:
+  Tensor plain(const Tensor& x) override;
+  Conv2dOptions options_;
+};
+
+// Batch normalisation over all axes but the last. In training it uses batch statistics and moves the running ones,
+// unless the layer is frozen: then it always uses the running ones, as in evaluation.
+class BatchNorm final : public Module {
+ public:
+  explicit BatchNorm(int64_t channels);
+  void freeze(bool on) { frozen_ = on; }
+  void set_momentum(double momentum) { momentum_ = momentum; }  // share of a batch in the running statistics; 0.1
+
+ private:
+  Tensor forward(const Tensor& x) override;
+  Tensor weight_, bias_, running_mean_, running_var_;
+  double momentum_ = 0.1;
+  bool frozen_ = false;
+};
+
+// Layer normalisation over the last axis, eps 1e-6 (ConvNeXt's).
+class LayerNorm final : public Module {
+ public:
+  explicit LayerNorm(int64_t channels);
+
+ private:
+  Tensor forward(const Tensor& x) override;
+  Tensor weight_, bias_;
+};
+
+}  // namespace parabola

@@ -1,0 +1,99 @@
+#include "engine/core/error.h"
+#include "layers/models/models.h"
+
+namespace parabola {
+namespace {
+
+// Means and standard deviations of x / 255: ImageNet's (the published ResNet weights were trained with them),
+// CIFAR-10's (QuadraLib's config), and those of Fashion-MNIST's training images.
+const std::string imagenet_like =
+    R"({"height":32,"width":32,"channels":"rgb","mean":[0.485,0.456,0.406],"std":[0.229,0.224,0.225],"scale":0.00392156862745098})";
+const std::string cifar_like =
+    R"({"height":32,"width":32,"channels":"rgb","mean":[0.4914,0.4822,0.4465],"std":[0.2023,0.1994,0.201],"scale":0.00392156862745098})";
+const std::string fashion_like =
+    R"({"height":28,"width":28,"channels":"gray","mean":[0.286],"std":[0.353],"scale":0.00392156862745098})";
+const Shape rgb32{32, 32, 3}, gray28{28, 28, 1};
+
+// Training from scratch. ResNet: He and others 2016, with a cosine schedule. QResNet: QuadraLib's config (PAPER 6.2).
+// ConvNeXt-like: the official AdamW recipe, its rate of 4e-3 at batch 4,096 lowered for batch 128, twenty epochs'
+// length.
+const Recipe sgd_resnet{.optimizer = "sgd", .learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-4, .epochs = 200};
+const Recipe sgd_quadratic{.optimizer = "sgd",
+                           .learning_rate = 0.1,
+                           .momentum = 0.9,
+                           .weight_decay = 5e-4,
+                           .clip = 0.5,
+                           .batch = 256,
+                           .epochs = 200};
+const Recipe adamw_convnext{
+    .optimizer = "adamw", .learning_rate = 1e-3, .weight_decay = 0.05, .warmup_steps = 400, .clip = 5, .epochs = 100};
+const Recipe adamw_small{
+    .optimizer = "adamw", .learning_rate = 1e-3, .weight_decay = 0.05, .warmup_steps = 50, .clip = 5, .epochs = 20};
+// Adaptation: measured in PAPER section 10 for CIFAR ResNets; section 3 for ConvNeXt-like nets.
+const Recipe adapt_resnet{.optimizer = "adamw", .learning_rate = 1e-2, .warmup_steps = 20, .clip = 5, .epochs = 3};
+const Recipe adapt_convnext{.optimizer = "adamw", .learning_rate = 3e-4, .warmup_steps = 20, .clip = 5, .epochs = 16};
+const Recipe adapt_small{.optimizer = "adamw", .learning_rate = 1e-2, .warmup_steps = 20, .clip = 5, .epochs = 3};
+
+template <int blocks>
+ModelInfo cifar_resnet(const std::string& name, const std::string& parameters) {
+  return {name,
+          "first order, CIFAR: ResNet with shortcut option A, " + parameters + " parameters",
+          imagenet_like,
+          rgb32,
+          "linear",
+          sgd_resnet,
+          adapt_resnet,
+          1e-3,
+          [](const ModelOptions& o) { return models::resnet(blocks, o); }};
+}
+
+const std::vector<ModelInfo>& registry() {
+  static const std::vector<ModelInfo> all = {
+      cifar_resnet<3>("resnet20", "269,722"),
+      cifar_resnet<5>("resnet32", "464,154"),
+      cifar_resnet<7>("resnet44", "658,586"),
+      cifar_resnet<9>("resnet56", "853,018"),
+      cifar_resnet<18>("resnet110", "1,727,962"),
+      {"qresnet14", "quadratic, CIFAR: QuadraLib's QResNet14, a BatchNorm on each branch, 518,938 parameters",
+       cifar_like, rgb32, "linear", sgd_quadratic, adapt_resnet, 1e-3, models::qresnet14},
+      {"convnext_cifar", "first order, CIFAR: ConvNeXt blocks, widths 64 128 256, 1,596,874 parameters", cifar_like,
+       rgb32, "head", adamw_convnext, adapt_convnext, 1e-4,
+       [](const ModelOptions& o) {
+         return models::convnext({64, 128, 256}, 3, o);
+       }},
+      {"quadranet_cifar", "quadratic, CIFAR: QuadraNet V1 blocks, widths 64 128 256, 1,686,474 parameters", cifar_like,
+       rgb32, "head", adamw_convnext, adapt_convnext, 1e-4,
+       [](const ModelOptions& o) {
+         return models::quadranet({64, 128, 256}, o);
+       }},
+      {"convnext_mnist",
+       "first order, MNIST family: ConvNeXt blocks, widths 24 48 96, for the demo, 225,754 parameters", fashion_like,
+       gray28, "head", adamw_small, adapt_small, 1e-3,
+       [](const ModelOptions& o) {
+         return models::convnext({24, 48, 96}, 1, o);
+       }},
+      {"qmlp", "quadratic, MNIST family: 784-512-512-10, quadratic linear layers, 2,007,050 parameters", fashion_like,
+       gray28, "q.2", adamw_small, adapt_small, 1e-3, [](const ModelOptions& o) { return models::mlp(true, o); }},
+      {"mlp", "first order, MNIST family: 784-512-512-10, 669,706 parameters", fashion_like, gray28, "q.2", adamw_small,
+       adapt_small, 1e-3, [](const ModelOptions& o) { return models::mlp(false, o); }},
+  };
+  return all;
+}
+
+}  // namespace
+
+std::span<const ModelInfo> models::all() { return registry(); }
+
+const ModelInfo& models::info(const std::string& name) {
+  for (const ModelInfo& model : registry())
+    if (model.name == name) return model;
+  fail<UsageError>("models", "unknown model '", printable(name), "', expected a name of the registry (resnet20, ...)");
+}
+
+std::unique_ptr<Module> models::create(const std::string& name, const ModelOptions& options, uint64_t seed) {
+  std::unique_ptr<Module> model = info(name).make(options);
+  model->initialize(seed);
+  return model;
+}
+
+}  // namespace parabola

@@ -1,0 +1,20 @@
+#include "optim/adamw.h"
+
+#include "engine/ops/optimizers.h"
+
+namespace parabola {
+
+AdamW::AdamW(std::vector<Tensor> parameters, const Options& options)
+    : Optimizer(std::move(parameters), options, 2),
+      beta1_(options.beta1),
+      beta2_(options.beta2),
+      epsilon_(options.epsilon) {}
+
+void AdamW::update(std::span<const Tensor> parameters, std::span<const Tensor> gradients) {
+  const std::span<const Tensor> moments(state_);
+  const size_t count = parameters.size();
+  adamw(parameters, gradients, moments.first(count), moments.subspan(count, count),
+        {beta1_, beta2_, epsilon_, options_.weight_decay, options_.clip}, norm_);
+}
+
+}  // namespace parabola

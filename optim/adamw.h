@@ -1,0 +1,20 @@
+#pragma once
+#include "optim/optimizer.h"
+
+namespace parabola {
+
+// AdamW (Loshchilov and Hutter, 2019), as torch.optim.AdamW: weight decay apart from the gradient, bias-corrected
+// moments.
+class AdamW final : public Optimizer {
+ public:
+  struct Options : OptimizerOptions {
+    double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+  };
+  AdamW(std::vector<Tensor> parameters, const Options& options);
+
+ private:
+  void update(std::span<const Tensor> parameters, std::span<const Tensor> gradients) override;
+  double beta1_, beta2_, epsilon_;
+};
+
+}  // namespace parabola

@@ -1,0 +1,90 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "engine/core/error.h"
+#include "engine/ops/binary.h"
+#include "engine/ops/reduce.h"
+#include "engine/tape/tape.h"
+#include "optim/adamw.h"
+#include "optim/schedule.h"
+#include "optim/sgd.h"
+
+using namespace parabola;
+
+namespace {
+
+Tensor parameter(const std::vector<double>& values) {
+  Tensor p = Tensor::from(values, Shape{static_cast<int64_t>(values.size())}, Category::parameters);
+  p.set_requires_gradient(true);
+  return p;
+}
+
+// One step on the loss sum(p * p), whose gradient is 2 p.
+void square_step(const Tensor& p, Optimizer& optimizer) {
+  {
+    Tape tape;
+    tape.backward(sum(p * p));
+  }
+  optimizer.step();
+}
+
+}  // namespace
+
+TEST_CASE("schedule: warm-up rises linearly to the peak, cosine falls to nothing") {
+  const Schedule cosine{.kind = "cosine", .peak = 2.0, .warmup_steps = 4, .total_steps = 12};
+  CHECK(cosine.rate(0) == doctest::Approx(0.5));
+  CHECK(cosine.rate(3) == doctest::Approx(2.0));
+  CHECK(cosine.rate(4) == doctest::Approx(2.0));
+  CHECK(cosine.rate(8) == doctest::Approx(1.0));  // half of the way
+  CHECK(cosine.rate(11) == doctest::Approx(1 + std::cos(std::acos(-1.0) * 7 / 8)));
+  CHECK(cosine.rate(12) == doctest::Approx(0.0));
+  const Schedule constant{.kind = "constant", .peak = 0.3, .warmup_steps = 0, .total_steps = 10};
+  CHECK(constant.rate(0) == 0.3);
+  CHECK(constant.rate(1000) == 0.3);
+  // A run shorter than its warm-up never divides by zero.
+  CHECK(std::isfinite(Schedule{.warmup_steps = 20, .total_steps = 3}.rate(25)));
+}
+
+TEST_CASE("sgd: two steps with momentum and weight decay by hand") {
+  const Tensor p = parameter({1.0, -2.0});
+  Sgd optimizer({p}, {{.learning_rate = 0.1, .weight_decay = 0.5}, 0.9});
+  square_step(p, optimizer);
+  // d = 2 p + 0.5 p = 2.5 p; m = d; p -= 0.1 d = p (1 - 0.25)
+  CHECK(p.at(0) == doctest::Approx(0.75));
+  CHECK(p.at(1) == doctest::Approx(-1.5));
+  square_step(p, optimizer);
+  // m = 0.9 * 2.5 + 2.5 * 0.75 = 4.125
+  CHECK(p.at(0) == doctest::Approx(0.75 - 0.4125));
+  CHECK(optimizer.updates() == 2);
+}
+
+TEST_CASE("adamw: the first step moves every element by the learning rate, whatever its gradient") {
+  const Tensor p = parameter({1.0, -2.0, 30.0});
+  AdamW optimizer({p}, {{.learning_rate = 0.01}});
+  square_step(p, optimizer);
+  CHECK(p.at(0) == doctest::Approx(0.99));
+  CHECK(p.at(1) == doctest::Approx(-1.99));
+  CHECK(p.at(2) == doctest::Approx(29.99));
+}
+
+TEST_CASE("clipping scales all gradients to the global norm") {
+  const Tensor p = parameter({3.0, 0.0}), q = parameter({4.0});
+  Sgd optimizer({p, q}, {{.learning_rate = 1.0, .clip = 1.0}, 0});
+  {
+    Tape tape;
+    tape.backward(sum(p * p) + sum(q * q));  // gradients 6, 0 and 8: norm 10
+  }
+  optimizer.step();
+  CHECK(optimizer.gradient_norm().item() == doctest::Approx(10.0));
+  CHECK(p.at(0) == doctest::Approx(3.0 - 0.6).epsilon(1e-5));
+  CHECK(q.at(0) == doctest::Approx(4.0 - 0.8).epsilon(1e-5));
+}
+
+TEST_CASE("optimizer: misuse is an error that says so") {
+  CHECK_THROWS_WITH_AS(AdamW({}, {}), doctest::Contains("no parameters"), UsageError);
+  const Tensor p = parameter({1.0});
+  Sgd optimizer({p}, {});
+  CHECK_THROWS_WITH_AS(optimizer.step(), doctest::Contains("has no gradient"), UsageError);
+  CHECK(p.at(0) == 1.0);
+}
