@@ -14,6 +14,7 @@
 #include "engine/ops/matmul.h"
 #include "engine/ops/pad.h"
 #include "engine/ops/permute.h"
+#include "engine/ops/quadratic_linear.h"
 #include "engine/ops/reduce.h"
 #include "engine/ops/relu.h"
 #include "engine/ops/slice.h"
@@ -40,6 +41,7 @@ std::span<const OpDef* const> all_ops() {
       &multiply_op,
       &pad_op,
       &permute_op,
+      &quadratic_linear_op,
       &relu_op,
       &slice_op,
       &softmax_op,

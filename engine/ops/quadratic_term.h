@@ -1,0 +1,57 @@
+// The elementwise heart of the quadratic ops: q = sum_j a_j∘b_j on a tile that is still in cache, and its gradients. A
+// function K(q) of the term (PAPER 6.3) would go into add_quadratic_term and factor_gradients, nowhere else.
+#pragma once
+#include <cmath>
+#include <cstdint>
+
+namespace parabola {
+
+// A tile of a_j and b_j: element (row, j, c) of either lies at row * row_stride + j * rank_stride + c.
+template <class T>
+struct FactorTile {
+  T *a, *b;
+  int64_t ranks, row_stride, rank_stride;
+};
+
+// y += scale * sum_j a_j∘b_j for rows of `width` values, y's rows `stride` elements apart. y, the linear term, is
+// complete before, so that it compares equal to itself where the product is zero. `q` is scratch of one row.
+template <class T>
+void add_quadratic_term(int64_t rows, int64_t width, const FactorTile<T>& f, T scale, T* y, int64_t stride, T* q) {
+  for (int64_t row = 0; row < rows; ++row, y += stride) {
+    const T *a = f.a + row * f.row_stride, *b = f.b + row * f.row_stride;
+    for (int64_t c = 0; c < width; ++c) q[c] = a[c] * b[c];
+    for (int64_t j = 1; j < f.ranks; ++j) {
+      a += f.rank_stride, b += f.rank_stride;
+      for (int64_t c = 0; c < width; ++c) q[c] = std::fma(a[c], b[c], q[c]);
+    }
+    for (int64_t c = 0; c < width; ++c) y[c] = std::fma(scale, q[c], y[c]);
+  }
+}
+
+// From g = dy: da_j = scale g∘b_j and db_j = scale g∘a_j, written to `gradients`, which may be `f` itself. Null
+// pointers in `gradients` are skipped; then the other factor is not read.
+template <class T>
+void factor_gradients(int64_t rows, int64_t width, const FactorTile<T>& f, T scale, const T* g, int64_t stride,
+                      const FactorTile<T>& gradients) {
+  for (int64_t row = 0; row < rows; ++row, g += stride) {
+    for (int64_t j = 0; j < f.ranks; ++j) {
+      const int64_t from = row * f.row_stride + j * f.rank_stride;
+      const int64_t to = row * gradients.row_stride + j * gradients.rank_stride;
+      T *da = gradients.a ? gradients.a + to : nullptr, *db = gradients.b ? gradients.b + to : nullptr;
+      const T *a = db ? f.a + from : nullptr, *b = da ? f.b + from : nullptr;
+      if (da && db) {
+        for (int64_t c = 0; c < width; ++c) {
+          const T scaled = scale * g[c], old_a = a[c], old_b = b[c];
+          da[c] = scaled * old_b;
+          db[c] = scaled * old_a;
+        }
+      } else if (da) {
+        for (int64_t c = 0; c < width; ++c) da[c] = scale * g[c] * b[c];
+      } else if (db) {
+        for (int64_t c = 0; c < width; ++c) db[c] = scale * g[c] * a[c];
+      }
+    }
+  }
+}
+
+}  // namespace parabola
