@@ -9,9 +9,11 @@
 #include "engine/ops/cross_entropy.h"
 #include "engine/ops/dropout.h"
 #include "engine/ops/gelu.h"
+#include "engine/ops/gradient_norm.h"
 #include "engine/ops/layer_norm.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/matmul.h"
+#include "engine/ops/optimizers.h"
 #include "engine/ops/pad.h"
 #include "engine/ops/permute.h"
 #include "engine/ops/quadratic_linear.h"
@@ -25,6 +27,7 @@ namespace parabola {
 
 std::span<const OpDef* const> all_ops() {
   static constexpr std::array ops = {
+      &adamw_op,
       &add_op,
       &batch_norm_inference_op,
       &batch_norm_op,
@@ -34,6 +37,7 @@ std::span<const OpDef* const> all_ops() {
       &drop_path_op,
       &dropout_op,
       &gelu_op,
+      &gradient_norm_op,
       &layer_norm_op,
       &linear_op,
       &matmul_op,
@@ -43,6 +47,7 @@ std::span<const OpDef* const> all_ops() {
       &permute_op,
       &quadratic_linear_op,
       &relu_op,
+      &sgd_op,
       &slice_op,
       &softmax_op,
       &subtract_op,

@@ -183,6 +183,7 @@ WorstDifference compare_differences(const OpCase& c, const std::vector<Array>& a
 }  // namespace
 
 const std::vector<std::string>& checked_ops() { return checked(); }
+void count_as_checked(const OpDef& op) { checked().emplace_back(op.name); }
 
 Array random_array(int64_t elements, double low, double high, uint32_t item, double kink) {
   Random random({.seed = 11, .stream = Stream::test, .step = 0, .item = item});
@@ -205,7 +206,14 @@ double relative_error(const Array& actual, const Array& expected) {
 
 double worst_gradient_error(const OpCase& c) {
   const std::vector<Array> arrays = make_inputs(c);
-  return compare_differences(c, arrays, run_case(c, arrays, {})).error;
+  const Run once = run_case(c, arrays, {}), twice = run_case(c, arrays, {.backwards = 2});
+  double worst = compare_differences(c, arrays, once).error;
+  for (size_t i = 0; i < once.gradients.size(); ++i) {
+    Array doubled = once.gradients[i];
+    for (double& value : doubled) value *= 2;
+    worst = std::max(worst, relative_error(twice.gradients[i], doubled));
+  }
+  return worst;
 }
 
 void check_op(const OpCase& c) {

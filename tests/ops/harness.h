@@ -40,14 +40,16 @@ void check_op(const OpCase& op_case);
 
 // Names of ops that have had at least one case; ops_test.cc compares with the registry.
 const std::vector<std::string>& checked_ops();
+// For ops that only change their inputs, which no case can describe: their own tests say that they have run.
+void count_as_checked(const OpDef& op);
 
 // The largest |a - b| over the larger of |a|'s norm per sqrt(n) and tiny, i.e. norm-wise: ||a - b|| / ||b||.
 double relative_error(const Array& actual, const Array& expected);
 
 Array random_array(int64_t elements, double low, double high, uint32_t item, double kink = 0);
 
-// Gradients of sum(w * op(inputs)) by the tape against central differences, returning the worst relative error; for ops
-// with a planted mistake, which must be caught.
+// The worst relative error of the gradients of sum(w * op(inputs)): by the tape against central differences, and of two
+// backward passes, which must add up, against twice the first. For ops with a planted mistake, which must be caught.
 double worst_gradient_error(const OpCase& op_case);
 
 }  // namespace parabola::test
