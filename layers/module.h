@@ -30,7 +30,9 @@ class Module {
   Module& operator=(const Module&) = delete;
   virtual ~Module() = default;
 
-  // Calls forward() under the module's name, so that errors and tape nodes say where they are.
+  // What the module computes. A module calls its children by operator(), which does the same under the child's name, so that
+  // errors and tape nodes say where they are.
+  virtual Tensor forward(const Tensor& x) = 0;
   Tensor operator()(const Tensor& x);
 
   struct Entry {
@@ -49,7 +51,6 @@ class Module {
   void set_dtype(DType dtype);     // converts parameters and buffers (float64 for checks against references)
 
  protected:
-  virtual Tensor forward(const Tensor& x) = 0;
   void add(std::string_view name, Tensor& parameter, const Shape& shape, Init init,
            FileLayout layout = FileLayout::plain);
   void add_buffer(std::string_view name, Tensor& buffer, const Shape& shape, double value);

@@ -6,8 +6,8 @@
 
 namespace parabola {
 
-Optimizer::Optimizer(std::vector<Tensor> parameters, const OptimizerOptions& options, int slots)
-    : options_(options), parameters_(std::move(parameters)) {
+Optimizer::Optimizer(std::vector<Tensor> parameters, double lr, double clip, int slots)
+    : parameters_(std::move(parameters)), clip_(clip), lr_(lr) {
   if (parameters_.empty())
     fail<UsageError>("optimizer", "got no parameters, expected at least one that requires a gradient");
   for (int slot = 0; slot < slots; ++slot)
@@ -25,9 +25,9 @@ void Optimizer::step() {
     gradients.push_back(gradient);
   }
   StepRecord& record = Executor::instance().step;
-  record.learning_rate = options_.learning_rate;
+  record.learning_rate = lr_;
   record.update = ++updates_;
-  if (options_.clip > 0) norm_ = ::parabola::gradient_norm(gradients);
+  if (clip_ > 0) norm_ = ::parabola::gradient_norm(gradients);
   update(parameters_, gradients);
   for (const Tensor& parameter : parameters_) parameter.zero_gradient();
 }

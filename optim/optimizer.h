@@ -1,6 +1,6 @@
 // Optimizers. They update parameters in place through the engine's multi-tensor ops, outside of any tape:
 //
-//   AdamW optimizer(trainable(*model), {.learning_rate = 1e-3});
+//   AdamW optimizer(trainable(*model), {.lr = 1e-3});
 //   tape.backward(loss);
 //   optimizer.step();                  // uses the gradients and clears them
 #pragma once
@@ -12,20 +12,14 @@
 
 namespace parabola {
 
-struct OptimizerOptions {
-  double learning_rate = 1e-3;
-  double weight_decay = 0;
-  double clip = 0;  // gradients are scaled down to this global norm; 0: never
-};
-
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
   // One update of every parameter that has a gradient, then no parameter has one any more.
   void step();
 
-  double learning_rate() const { return options_.learning_rate; }
-  void set_learning_rate(double rate) { options_.learning_rate = rate; }
+  double learning_rate() const { return lr_; }
+  void set_learning_rate(double rate) { lr_ = rate; }
   // Global norm of the last step's gradients before clipping; absent where nothing is clipped.
   const Tensor& gradient_norm() const { return norm_; }
 
@@ -35,13 +29,15 @@ class Optimizer {
   const std::vector<Tensor>& state() const { return state_; }
 
  protected:
-  Optimizer(std::vector<Tensor> parameters, const OptimizerOptions& options, int slots);
+  // clip: gradients are scaled down to this global norm; 0: never. slots: state tensors of each parameter.
+  Optimizer(std::vector<Tensor> parameters, double lr, double clip, int slots);
   virtual void update(std::span<const Tensor> parameters, std::span<const Tensor> gradients) = 0;
-  OptimizerOptions options_;
   std::vector<Tensor> parameters_, state_;
   Tensor norm_;
+  double clip_;
 
  private:
+  double lr_;
   int64_t updates_ = 0;
 };
 

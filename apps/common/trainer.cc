@@ -18,11 +18,10 @@ namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-std::unique_ptr<Optimizer> make_optimizer(const Module& model, const Recipe& recipe) {
-  const OptimizerOptions common{
-      .learning_rate = recipe.learning_rate, .weight_decay = recipe.weight_decay, .clip = recipe.clip};
-  if (recipe.optimizer == "sgd") return std::make_unique<Sgd>(trainable(model), Sgd::Options{common, recipe.momentum});
-  return std::make_unique<AdamW>(trainable(model), AdamW::Options{common});
+std::unique_ptr<Optimizer> make_optimizer(const Module& model, const Recipe& r) {
+  if (r.optimizer == "sgd")
+    return std::make_unique<Sgd>(trainable(model), Sgd::Options{r.learning_rate, r.momentum, r.weight_decay, r.clip});
+  return std::make_unique<AdamW>(trainable(model), AdamW::Options{r.learning_rate, r.weight_decay, r.clip});
 }
 
 }  // namespace

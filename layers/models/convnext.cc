@@ -3,7 +3,7 @@
 #include "engine/ops/binary.h"
 #include "engine/ops/dropout.h"
 #include "engine/ops/gelu.h"
-#include "engine/ops/global_average_pool.h"
+#include "engine/ops/reduce.h"
 #include "engine/tape/tape.h"
 #include "layers/basic.h"
 #include "layers/models/models.h"

@@ -11,7 +11,7 @@ const std::string imagenet_like =
 const std::string cifar_like =
     R"({"height":32,"width":32,"channels":"rgb","mean":[0.4914,0.4822,0.4465],"std":[0.2023,0.1994,0.201],"scale":0.00392156862745098})";
 const std::string fashion_like =
-    R"({"height":28,"width":28,"channels":"gray","mean":[0.286],"std":[0.353],"scale":0.00392156862745098})";
+    R"({"height":28,"width":28,"channels":"gray","mean":[0.286,0,0],"std":[0.353,1,1],"scale":0.00392156862745098})";
 const Shape rgb32{32, 32, 3}, gray28{28, 28, 1};
 
 // Training from scratch. ResNet: He and others 2016, with a cosine schedule. QResNet: QuadraLib's config (PAPER 6.2).

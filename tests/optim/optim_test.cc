@@ -48,7 +48,7 @@ TEST_CASE("schedule: warm-up rises linearly to the peak, cosine falls to nothing
 
 TEST_CASE("sgd: two steps with momentum and weight decay by hand") {
   const Tensor p = parameter({1.0, -2.0});
-  Sgd optimizer({p}, {{.learning_rate = 0.1, .weight_decay = 0.5}, 0.9});
+  Sgd optimizer({p}, {.lr = 0.1, .momentum = 0.9, .weight_decay = 0.5});
   square_step(p, optimizer);
   // d = 2 p + 0.5 p = 2.5 p; m = d; p -= 0.1 d = p (1 - 0.25)
   CHECK(p.at(0) == doctest::Approx(0.75));
@@ -61,7 +61,7 @@ TEST_CASE("sgd: two steps with momentum and weight decay by hand") {
 
 TEST_CASE("adamw: the first step moves every element by the learning rate, whatever its gradient") {
   const Tensor p = parameter({1.0, -2.0, 30.0});
-  AdamW optimizer({p}, {{.learning_rate = 0.01}});
+  AdamW optimizer({p}, {.lr = 0.01});
   square_step(p, optimizer);
   CHECK(p.at(0) == doctest::Approx(0.99));
   CHECK(p.at(1) == doctest::Approx(-1.99));
@@ -70,7 +70,7 @@ TEST_CASE("adamw: the first step moves every element by the learning rate, whate
 
 TEST_CASE("clipping scales all gradients to the global norm") {
   const Tensor p = parameter({3.0, 0.0}), q = parameter({4.0});
-  Sgd optimizer({p, q}, {{.learning_rate = 1.0, .clip = 1.0}, 0});
+  Sgd optimizer({p, q}, {.lr = 1.0, .clip = 1.0});
   {
     Tape tape;
     tape.backward(sum(p * p) + sum(q * q));  // gradients 6, 0 and 8: norm 10
