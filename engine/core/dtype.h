@@ -7,11 +7,12 @@
 #include <utility>
 
 #include "engine/core/error.h"
+#include "engine/core/half.h"
 
 namespace parabola {
 
-// float32 everywhere; float64 for gradient checks; bfloat16 and float16 on CUDA only (float32 accumulation);
-// int32 for labels and indices; uint8 for image bytes.
+// float32 everywhere; float64 for gradient checks; bfloat16 and float16 (half.h) are computed with on CUDA only, in
+// float32; int32 for labels and indices; uint8 for image bytes.
 enum class DType : uint8_t { f32, f64, bf16, f16, i32, u8 };
 
 constexpr size_t size_of(DType dtype) {
@@ -59,6 +60,14 @@ template <>
 struct dtype_of_type<uint8_t> {
   static constexpr DType value = DType::u8;
 };
+template <>
+struct dtype_of_type<bf16> {
+  static constexpr DType value = DType::bf16;
+};
+template <>
+struct dtype_of_type<f16> {
+  static constexpr DType value = DType::f16;
+};
 template <class T>
 constexpr DType dtype_of = dtype_of_type<T>::value;
 
@@ -70,6 +79,19 @@ void dispatch_float(DType dtype, std::string_view op, Body&& body) {
     case DType::f32: return std::forward<Body>(body).template operator()<float>();
     case DType::f64: return std::forward<Body>(body).template operator()<double>();
     default: fail<DTypeError>(op, "dtype not supported on the CPU: got ", name_of(dtype), ", expected f32 or f64");
+  }
+}
+
+// The same for every floating dtype: for what only moves or converts values, and for CUDA kernels, which compute on the
+// 16-bit types in float.
+template <class Body>
+void dispatch_any_float(DType dtype, std::string_view op, Body&& body) {
+  switch (dtype) {
+    case DType::bf16: return std::forward<Body>(body).template operator()<bf16>();
+    case DType::f16: return std::forward<Body>(body).template operator()<f16>();
+    case DType::f32: return std::forward<Body>(body).template operator()<float>();
+    case DType::f64: return std::forward<Body>(body).template operator()<double>();
+    default: fail<DTypeError>(op, "got dtype ", name_of(dtype), ", expected a floating one");
   }
 }
 

@@ -5,24 +5,49 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "engine/core/device.h"
 #include "engine/core/error.h"
-
-// Under AddressSanitizer every block is a malloc of its own, so that a kernel that writes one element too far is
-// caught.
-#if defined(__SANITIZE_ADDRESS__)
-#define PARABOLA_PLAIN_MALLOC 1
-#else
-#define PARABOLA_PLAIN_MALLOC 0
-#endif
 
 namespace parabola {
 namespace {
-constexpr size_t alignment = 64, huge_page = 2_MiB, smallest_region = 32_MiB;
-constexpr size_t address_space = size_t{1} << 47;  // of a process on x86-64: more can be had nowhere
+
+constexpr size_t huge_page = 2_MiB;
 size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
-// An empty tensor still gets a block of its own: an address is its identity.
-size_t block_size(size_t bytes) { return round_up(std::max<size_t>(bytes, 1), alignment); }
+
+#if defined(__SANITIZE_ADDRESS__)
+class SystemMemory final : public ByteSource {
+ public:
+  SystemMemory() { smallest_region = 0; }
+  std::byte* take(size_t bytes) override {
+    void* block = nullptr;
+    return posix_memalign(&block, alignment, bytes) == 0 ? static_cast<std::byte*>(block) : nullptr;
+  }
+  void give_back(std::byte* block, size_t) override { std::free(block); }
+  std::string name() const override { return "the system"; }
+};
+#else
+class SystemMemory final : public ByteSource {
+ public:
+  // One huge page more than needed, so that an aligned region can be cut out of it.
+  std::byte* take(size_t bytes) override {
+    void* mapped = mmap(nullptr, bytes + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) return nullptr;
+    auto* begin = static_cast<std::byte*>(mapped);
+    const auto address = reinterpret_cast<uintptr_t>(mapped);
+    std::byte* region = begin + (round_up(address, huge_page) - address);
+    if (region > begin) munmap(begin, static_cast<size_t>(region - begin));
+    munmap(region + bytes, static_cast<size_t>(begin + huge_page - region));
+    madvise(region, bytes, MADV_HUGEPAGE);  // a wish: where it is not granted all is only slower
+    return region;
+  }
+  void give_back(std::byte* region, size_t bytes) override { munmap(region, bytes); }
+  std::string name() const override { return "the system"; }
+};
+#endif
+
 }  // namespace
+
+std::unique_ptr<ByteSource> system_memory() { return std::make_unique<SystemMemory>(); }
 
 std::string_view name_of(Category category) {
   constexpr std::array<std::string_view, category_count> names = {"parameters", "gradients",   "optimizer",
@@ -30,31 +55,33 @@ std::string_view name_of(Category category) {
   return names[static_cast<size_t>(category)];
 }
 
+Arena::Arena(std::unique_ptr<ByteSource> source) : source_(std::move(source)) {}
+
 Arena::~Arena() {
-  for (const Region& region : regions_) munmap(region.begin, region.bytes);
+  for (const auto& [begin, bytes] : regions_) source_->give_back(begin, bytes);
+}
+
+// An empty tensor still gets a block of its own: an address is its identity.
+size_t Arena::block_size(size_t bytes) const {
+  const size_t size = std::max<size_t>(bytes, 1);
+  return source_->smallest_region > 0 ? round_up(size, source_->alignment) : size;
 }
 
 std::byte* Arena::allocate(size_t bytes) {
-  if (bytes > address_space) fail<MemoryError>("memory", "cannot allocate ", bytes, " bytes");
+  if (bytes > source_->limit) fail<MemoryError>("memory", "cannot allocate ", bytes, " bytes");
   const size_t size = block_size(bytes);
-  if (PARABOLA_PLAIN_MALLOC) {
-    auto* block = static_cast<std::byte*>(std::aligned_alloc(alignment, size));
-    if (!block) fail<MemoryError>("memory", "the system has no ", size, " bytes left");
+  if (source_->smallest_region == 0) {
+    std::byte* block = source_->take(size);
+    if (!block) fail<MemoryError>("memory", source_->name(), " has no ", size, " bytes left");
     reserved_ += size;
     return block;
   }
   auto best = free_by_size_.lower_bound({size, nullptr});
   if (best == free_by_size_.end()) {
-    const size_t region = round_up(std::max(size, smallest_region), huge_page);
-    // One huge page more than needed, so that an aligned region can be cut out of it.
-    void* mapped = mmap(nullptr, region + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mapped == MAP_FAILED) fail<MemoryError>("memory", "the system has no ", region, " bytes left");
-    auto* begin = static_cast<std::byte*>(mapped);
-    regions_.push_back({begin, region + huge_page});
-    begin = reinterpret_cast<std::byte*>(round_up(reinterpret_cast<uintptr_t>(begin), huge_page));
-    madvise(begin, region, MADV_HUGEPAGE);  // a wish: where it is not granted all is only slower
-    reserved_ += region;
-    add_free(begin, region);
+    if (!grow(size)) {
+      give_back_unused();
+      if (!grow(size)) fail<MemoryError>("memory", source_->name(), " has no ", size, " bytes left");
+    }
     best = free_by_size_.lower_bound({size, nullptr});
   }
   const auto [free_bytes, block] = *best;
@@ -63,21 +90,52 @@ std::byte* Arena::allocate(size_t bytes) {
   return block;
 }
 
+bool Arena::grow(size_t size) {
+  size_t bytes = round_up(std::max(size, source_->smallest_region), source_->granularity);
+  std::byte* region = source_->take(bytes);
+  if (!region && bytes > round_up(size, source_->granularity)) {
+    bytes = round_up(size, source_->granularity);
+    region = source_->take(bytes);
+  }
+  if (!region) return false;
+  regions_.emplace(region, bytes);
+  reserved_ += bytes;
+  add_free(region, bytes);
+  return true;
+}
+
+void Arena::give_back_unused() {
+  for (auto region = regions_.begin(); region != regions_.end();) {
+    const auto [begin, bytes] = *region;
+    const auto free = free_by_address_.find(begin);
+    if (free == free_by_address_.end() || free->second != bytes) {
+      ++region;
+      continue;
+    }
+    remove_free(begin, bytes);
+    source_->give_back(begin, bytes);
+    reserved_ -= bytes;
+    region = regions_.erase(region);
+  }
+}
+
 void Arena::deallocate(std::byte* block, size_t bytes) {
   size_t size = block_size(bytes);
-  if (PARABOLA_PLAIN_MALLOC) {
-    std::free(block);
+  if (source_->smallest_region == 0) {
+    source_->give_back(block, size);
     reserved_ -= size;
     return;
   }
+  // Blocks are not merged across the ends of regions: a region must stay one that can be given back, and a device
+  // copies only within one.
   auto next = free_by_address_.lower_bound(block);
-  if (next != free_by_address_.end() && next->first == block + size) {
+  if (next != free_by_address_.end() && next->first == block + size && !regions_.contains(next->first)) {
     const auto [address, more] = *next;
     remove_free(address, more);
     size += more;
     next = free_by_address_.lower_bound(block);
   }
-  if (next != free_by_address_.begin()) {
+  if (next != free_by_address_.begin() && !regions_.contains(block)) {
     const auto [address, more] = *std::prev(next);
     if (address + more == block) {
       remove_free(address, more);
@@ -98,10 +156,16 @@ void Arena::remove_free(std::byte* block, size_t bytes) {
   free_by_size_.erase({bytes, block});
 }
 
+// Accounts are never destroyed: a tensor in a static variable may live longer.
 Memory& Memory::of(Device device) {
-  if (device.kind != DeviceKind::cpu) fail<DeviceError>("memory", "no device ", device.str(), " in this build");
-  static Memory& cpu = *new Memory;  // never destroyed: a tensor in a static variable may live longer
-  return cpu;
+  if (device.kind == DeviceKind::cpu) {
+    static Memory& cpu = *new Memory(system_memory());
+    return cpu;
+  }
+  static auto& devices = *new std::map<int, Memory>;
+  const auto known = devices.find(device.index);
+  if (known != devices.end()) return known->second;
+  return devices.try_emplace(device.index, backend_of(device).memory(device.index)).first->second;
 }
 
 std::byte* Memory::allocate(size_t bytes, Category category) {

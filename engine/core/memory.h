@@ -4,9 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <set>
+#include <string>
 #include <string_view>
-#include <vector>
+#include <utility>
 
 #include "engine/core/dtype.h"
 
@@ -22,28 +24,46 @@ std::string_view name_of(Category category);
 constexpr size_t operator""_KiB(unsigned long long n) { return n << 10; }
 constexpr size_t operator""_MiB(unsigned long long n) { return n << 20; }
 
-// Best-fit allocator over large regions that it maps once and keeps: after the first steps of a training run no page is
-// fresh any more. Regions are aligned to 2 MiB and ask for huge pages, which doubles the memory bandwidth of machines
-// whose transparent huge pages are in "madvise" mode. Blocks are aligned to 64 bytes (a cache line, an AVX-512 vector).
+// Where an arena's regions come from: the system's memory, or that of a device.
+class ByteSource {
+ public:
+  virtual ~ByteSource() = default;
+  virtual std::byte* take(size_t bytes) = 0;  // aligned to `alignment` at least; null where there is no more
+  virtual void give_back(std::byte* region, size_t bytes) = 0;
+  virtual std::string name() const = 0;  // who has no more: "the system", "cuda:0"
+
+  size_t alignment = 64;            // of blocks: a cache line, an AVX-512 vector
+  size_t granularity = 2_MiB;       // regions are multiples of it
+  size_t smallest_region = 32_MiB;  // 0: blocks are taken one by one and exactly as long as they were asked for
+  size_t limit = size_t{1} << 47;   // bytes that cannot be had anyhow: the address space of a process on x86-64
+};
+
+// The system's memory. Regions are aligned to 2 MiB and ask for huge pages, which doubles the memory bandwidth of
+// machines whose transparent huge pages are in "madvise" mode. Under AddressSanitizer blocks are mallocs of their own,
+// so that a kernel that writes one element too far is caught.
+std::unique_ptr<ByteSource> system_memory();
+
+// Best-fit allocator over large regions that it takes once and keeps: after the first steps of a training run no page
+// is fresh any more, and a device is not asked (which would make it wait for all its work).
 class Arena {
  public:
-  Arena() = default;
+  explicit Arena(std::unique_ptr<ByteSource> source = system_memory());
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  std::byte* allocate(size_t bytes);  // MemoryError where the system has no more
+  std::byte* allocate(size_t bytes);  // MemoryError where the source has no more; nothing has changed then
   void deallocate(std::byte* block, size_t bytes);
   size_t reserved_bytes() const { return reserved_; }
 
  private:
+  bool grow(size_t size);   // takes a region in which `size` bytes have room
+  void give_back_unused();  // every region of which no block is in use
+  size_t block_size(size_t bytes) const;
   void add_free(std::byte* block, size_t bytes);
   void remove_free(std::byte* block, size_t bytes);
-  struct Region {
-    std::byte* begin;
-    size_t bytes;
-  };
-  std::vector<Region> regions_;
+  std::unique_ptr<ByteSource> source_;
+  std::map<std::byte*, size_t> regions_;
   std::map<std::byte*, size_t> free_by_address_;
   std::set<std::pair<size_t, std::byte*>> free_by_size_;
   size_t reserved_ = 0;
@@ -52,7 +72,8 @@ class Arena {
 // The account. Counts the bytes that were asked for, so a plan made without data can predict it to the byte.
 class Memory {
  public:
-  static Memory& of(Device device);
+  static Memory& of(Device device);  // DeviceError where there is no such device
+  explicit Memory(std::unique_ptr<ByteSource> source) : arena_(std::move(source)) {}
 
   std::byte* allocate(size_t bytes, Category category);
   void deallocate(std::byte* block, size_t bytes, Category category);

@@ -8,6 +8,7 @@
 #include <typeinfo>
 #include <vector>
 
+#include "engine/core/device.h"
 #include "engine/core/random.h"
 #include "engine/core/tensor.h"
 
@@ -104,10 +105,11 @@ struct ForwardArgs {
   std::span<const TensorView> inputs, outputs, auxiliary;
   std::byte* workspace = nullptr;
   int variant = 0;
-  RandomKey random;  // of this node; the same in a replay
-  const StepRecord* step = nullptr;
-  bool replay = false;           // recomputation: write the same bits again, move no running statistics
-  bool auxiliary_ready = false;  // in a replay: the auxiliary results are still there and may be used
+  RandomKey random;                  // of this node; the same in a replay
+  const StepRecord* step = nullptr;  // in the device's memory
+  DeviceStream stream = nullptr;     // CUDA only
+  bool replay = false;               // recomputation: write the same bits again, move no running statistics
+  bool auxiliary_ready = false;      // in a replay: the auxiliary results are still there and may be used
 };
 
 struct BackwardArgs {
@@ -121,6 +123,7 @@ struct BackwardArgs {
   int variant = 0;
   RandomKey random;
   const StepRecord* step = nullptr;
+  DeviceStream stream = nullptr;
   bool accumulates(int i) const { return accumulate >> i & 1; }
   bool wants(int i) const { return static_cast<bool>(input_gradients[static_cast<size_t>(i)]); }
 };
@@ -144,6 +147,26 @@ struct OpDef {
   };
   Kernels cpu, cuda;  // a null CUDA forward raises "[op] has no CUDA kernel"
 };
+
+// CUDA kernels are compiled into objects of their own (engine/ops/NAME.cu), which put themselves into this table when
+// the program starts, so that no other file has to know whether they were built. How to write one:
+// engine/cuda/README.md.
+//   const CudaKernels registered(relu_op, {.kernels = {forward, backward}});
+class CudaKernels {
+ public:
+  struct Entry {
+    OpDef::Kernels kernels;
+    // Scratch in bytes, instead of Layout's, which is the CPU kernels'. Null: none.
+    size_t (*forward_workspace)(const Signature&) = nullptr;
+    size_t (*backward_workspace)(const Signature&) = nullptr;
+    bool half_types = false;  // bf16 and f16 as well
+  };
+  CudaKernels(const OpDef& op, const Entry& entry);
+  static const Entry* of(const OpDef& op);  // null: the op has none
+};
+
+// The op's layout with the workspaces of its kernels for `device`.
+Layout layout_of(const OpDef& op, const Signature& signature, Device device);
 
 // Runs an op: checks shapes, allocates outputs, calls the kernel and, where a Tape is open, records a node on it.
 // Optional inputs are passed as absent tensors. Declared here so that ops can define their user functions; implemented

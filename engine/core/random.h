@@ -19,8 +19,8 @@ struct RandomKey {
   uint32_t item = 0;
 };
 
-// Four independent 32-bit words: block `block` of the key's sequence.
-inline std::array<uint32_t, 4> philox(const RandomKey& key, uint32_t block) {
+// Four independent 32-bit words: block `block` of the key's sequence. constexpr, so that CUDA kernels may call it.
+constexpr std::array<uint32_t, 4> philox(const RandomKey& key, uint32_t block) {
   uint32_t c0 = block, c1 = key.item, c2 = static_cast<uint32_t>(key.step),
            c3 = static_cast<uint32_t>(key.step >> 32) & 0xffffffu;
   c3 |= static_cast<uint32_t>(key.stream) << 24;
@@ -38,7 +38,7 @@ inline std::array<uint32_t, 4> philox(const RandomKey& key, uint32_t block) {
 }
 
 // Uniform in [0, 1) with 24 bits, exactly representable in float.
-inline float unit_float(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
+constexpr float unit_float(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
 
 // A sequential reader of one key's sequence, for code that draws a few numbers (augmentation, initialisation).
 class Random {

@@ -22,7 +22,7 @@ class Tensor {
   static Tensor empty(const Shape& shape, DType dtype = DType::f32, Category category = Category::activations,
                       Device device = {});
   static Tensor full(const Shape& shape, double value, DType dtype = DType::f32,
-                     Category category = Category::activations);
+                     Category category = Category::activations, Device device = {});
   template <class T>
   static Tensor from(std::span<const T> values, const Shape& shape, Category category = Category::inputs);
   template <class T>
@@ -38,7 +38,8 @@ class Tensor {
   int64_t elements() const { return shape_.elements(); }
   size_t bytes() const { return static_cast<size_t>(elements()) * size_of(dtype_); }
 
-  // The elements on the CPU. DTypeError where T is not the dtype.
+  // The elements in the CPU's memory. DTypeError where T is not the dtype, DeviceError where they are on another
+  // device.
   template <class T>
   T* data() const;
   template <class T>
@@ -47,15 +48,21 @@ class Tensor {
   }
   template <class T>
   std::vector<T> to_vector() const {
-    auto s = span<T>();
+    const Tensor here = on_cpu();
+    const std::span<T> s = here.span<T>();
     return {s.begin(), s.end()};
   }
-  std::byte* raw() const;
-  double item() const;                         // the one element of a one-element tensor
-  double at(int64_t flat_index) const;         // any floating or integer dtype, as double
-  void copy_from(const Tensor& source) const;  // same shape; converts between f32 and f64; counts as a mutation
+  std::byte* raw() const;               // on whatever device they are; for the engine
+  double item() const;                  // the one element of a one-element tensor
+  double at(int64_t flat_index) const;  // any floating or integer dtype, as double
+
+  // Copies; those from a device wait for it (item, at and to_vector as well). copy_from: same shape, from any device to
+  // any; converts between floating dtypes; counts as a mutation. on_cpu: itself where it is there already.
+  void copy_from(const Tensor& source) const;
   Tensor clone(Category category) const;
-  Tensor to(DType dtype, Category category) const;
+  Tensor to(DType dtype, Category category) const;    // on the same device
+  Tensor to(Device device, Category category) const;  // with the same dtype
+  Tensor on_cpu() const;
 
   // Views outside of any tape (for loaders, files, tests); models use ops::reshape and ops::slice.
   Tensor view(const Shape& shape, int64_t element_offset = 0) const;

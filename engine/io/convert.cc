@@ -98,14 +98,9 @@ size_t first_non_finite(const std::byte* values, size_t count) {
 
 }  // namespace
 
-float float_from_f16(uint16_t bits) {
-  const uint32_t sign = (bits & 0x8000u) << 16, exponent = bits >> 10 & 0x1fu, fraction = bits & 0x3ffu;
-  if (exponent == 0x1f) return std::bit_cast<float>(sign | 0x7f800000u | fraction << 13);  // infinity, NaN
-  if (exponent == 0) return std::copysign(static_cast<float>(fraction) * 0x1p-24f, std::bit_cast<float>(sign));
-  return std::bit_cast<float>(sign | (exponent + 127 - 15) << 23 | fraction << 13);
-}
+float float_from_f16(uint16_t bits) { return std::bit_cast<f16>(bits); }
 
-float float_from_bf16(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
+float float_from_bf16(uint16_t bits) { return std::bit_cast<bf16>(bits); }
 
 bool is_convertible(FileDType from, DType to) {
   const bool is_number = from <= FileDType::f64;  // the table's first half: BOOL, integers, floating types

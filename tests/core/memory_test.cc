@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <set>
 #include <vector>
@@ -211,5 +212,63 @@ TEST_CASE("memory: names of categories, sizes, and devices that are not there") 
   CHECK(name_of(Category::workspace) == "workspace");
   CHECK(3_KiB == 3072);
   CHECK(2_MiB == 2097152);
-  CHECK_THROWS_WITH_AS(Memory::of({DeviceKind::cuda, 1}), "[memory] no device cuda:1 in this build", DeviceError);
+  CHECK_THROWS_AS(Memory::of({DeviceKind::cuda, 99}), DeviceError);
+}
+
+namespace {
+
+// A source of 9 KiB, as a small device would be.
+struct SmallSource final : ByteSource {
+  explicit SmallSource(size_t& taken_bytes) : taken(taken_bytes) { granularity = 1_KiB, smallest_region = 4_KiB; }
+  std::byte* take(size_t bytes) override {
+    if (taken + bytes > 9_KiB) return nullptr;
+    taken += bytes;
+    return static_cast<std::byte*>(std::aligned_alloc(alignment, bytes));
+  }
+  void give_back(std::byte* region, size_t bytes) override {
+    taken -= bytes;
+    std::free(region);
+  }
+  std::string name() const override { return "the source"; }
+  size_t& taken;
+};
+
+}  // namespace
+
+TEST_CASE("arena: where a source runs short, it asks for less, gives back what is unused, and then says so") {
+  size_t taken = 0;
+  {
+    Arena arena(std::make_unique<SmallSource>(taken));
+    std::byte *a = arena.allocate(3_KiB), *b = arena.allocate(3_KiB);
+    CHECK(taken == 8_KiB);
+    CHECK_THROWS_WITH_AS(arena.allocate(2_KiB), "[memory] the source has no 2048 bytes left", MemoryError);
+    std::byte* c = arena.allocate(1_KiB);  // a refusal has changed nothing
+    arena.deallocate(a, 3_KiB);
+    arena.deallocate(c, 1_KiB);
+    std::byte* d =
+        arena.allocate(4_KiB + 1);  // there is room for a region of 5 KiB once the unused one of 4 has gone back
+    CHECK_THROWS_AS(arena.allocate(4_KiB), MemoryError);
+    CHECK(taken == 9_KiB);
+    arena.deallocate(b, 3_KiB);
+    arena.deallocate(d, 4_KiB + 1);
+  }
+  CHECK(taken == 0);
+}
+
+TEST_CASE("arena: neighbouring regions stay apart") {
+  static std::byte bytes[8_KiB];
+  struct Neighbours final : ByteSource {
+    Neighbours() { alignment = 1, granularity = 4_KiB, smallest_region = 4_KiB; }
+    std::byte* take(size_t size) override {
+      return used + size > sizeof bytes ? nullptr : bytes + std::exchange(used, used + size);
+    }
+    void give_back(std::byte*, size_t) override {}
+    std::string name() const override { return "neighbours"; }
+    size_t used = 0;
+  };
+  Arena arena(std::make_unique<Neighbours>());
+  std::byte *a = arena.allocate(4_KiB), *b = arena.allocate(4_KiB);
+  arena.deallocate(b, 4_KiB);
+  arena.deallocate(a, 4_KiB);
+  CHECK_THROWS_AS(arena.allocate(8_KiB), MemoryError);
 }

@@ -39,7 +39,8 @@ TEST_CASE("tensor: full") {
   CHECK(Tensor::full({2}, -1, DType::f64).to_vector<double>() == std::vector<double>{-1, -1});
   CHECK(Tensor::full({2}, 7, DType::i32).to_vector<int32_t>() == std::vector<int32_t>{7, 7});
   CHECK(Tensor::full({}, 3).item() == 3);
-  CHECK_THROWS_AS(Tensor::full({2}, 0, DType::bf16), DTypeError);
+  CHECK(Tensor::full({2}, 1.5, DType::bf16).at(1) == 1.5);
+  CHECK_THROWS_AS(Tensor::full({2}, 0, DType::u8), DTypeError);
 }
 
 TEST_CASE("tensor: reading the wrong dtype, outside of it, or more than one element") {
@@ -120,11 +121,14 @@ TEST_CASE("tensor: copy_from its own bytes, also where they overlap") {
   CHECK(x.to_vector<float>() == Floats{1, 1, 2, 3});
 }
 
-TEST_CASE("tensor: conversion between f32 and f64") {
+TEST_CASE("tensor: conversion between floating dtypes") {
   const Tensor x = floats({0.1F, -2});
   const Tensor wide = x.to(DType::f64, Category::inputs);
   CHECK(wide.to_vector<double>() == std::vector<double>{static_cast<double>(0.1F), -2});
   CHECK(wide.to(DType::f32, Category::inputs).to_vector<float>() == x.to_vector<float>());
+  CHECK(floats({1.00390625F, -3}).to(DType::bf16, Category::inputs).at(0) == 1);  // 7 bits of fraction: a tie to even
+  CHECK(floats({1.0009765625F, -3}).to(DType::f16, Category::inputs).at(0) == 1.0009765625);
+  CHECK(wide.to(DType::f16, Category::inputs).to(DType::f64, Category::inputs).at(1) == -2);
   CHECK_THROWS_AS(x.to(DType::i32, Category::inputs), DTypeError);
 }
 
@@ -173,7 +177,7 @@ TEST_CASE("tensor: printing shows values, shape, dtype and device") {
   CHECK(Tensor::full({}, 2, DType::i32).str() == "Tensor(2; [] i32 on cpu)");
   CHECK(Tensor::full({3, 3}, 0, DType::f64).str() == "Tensor(0, 0, 0, 0, 0, 0, 0, 0, ...; [3, 3] f64 on cpu)");
   CHECK(Tensor::empty({0}).str() == "Tensor(; [0] f32 on cpu)");
-  CHECK(Tensor::empty({2}, DType::bf16).str() == "Tensor(...; [2] bf16 on cpu)");  // no values, but no error either
+  CHECK(Tensor::full({2}, -0.5, DType::bf16).str() == "Tensor(-0.5, -0.5; [2] bf16 on cpu)");
   std::ostringstream out;
   out << floats({7}, {});
   CHECK(out.str() == "Tensor(7; [] f32 on cpu)");
