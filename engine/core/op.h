@@ -141,6 +141,7 @@ struct OpDef {
   bool random = false;                           // draws from ForwardArgs::random
   bool view = false;                             // output 0 shares input 0's bytes; forward is not called
   uint64_t mutates = 0;                          // bit i: forward changes input i in place
+  uint64_t optional = ~uint64_t{1};              // bit i: input i may be absent; by default all but the first
   struct Kernels {
     void (*forward)(const ForwardArgs&) = nullptr;
     void (*backward)(const BackwardArgs&) = nullptr;  // null: no input can have a gradient

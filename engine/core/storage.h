@@ -37,14 +37,14 @@ class Storage {
   // Counts mutations. A node remembers the version that it read; backward and replay refuse another one.
   uint64_t version = 0;
 
-  // The tape's bookkeeping; see tape/tape.h. Zero for storages that no tape made (parameters, batches).
+  // The tape's bookkeeping; see tape/tape.h. Untouched in storages that no tape made (parameters, batches).
   StorageOwner* owner = nullptr;
   int producer = -1;       // index of the node that computes it
-  bool save = true;        // stays resident until its last use in backward; otherwise evicted and replayed
+  bool save = true;        // stays resident until its last use; otherwise evicted, and replayed when backward asks
   int reads = 0;           // backward functions still to come that read it
-  int live_consumers = 0;  // recomputed nodes that would read it in a replay
-  int pending = 0;         // nodes still to come in backward that read it in forward
+  int live_consumers = 0;  // nodes that read it in a replay which may still be asked for
   int handles() const { return handles_; }
+  bool dead() const { return handles_ == 0 && reads == 0 && live_consumers == 0; }  // nothing will read it again
 
  private:
   friend class StorageHandle;

@@ -132,6 +132,7 @@ const OpDef sgd_op = {
     .name = "sgd",
     .layout = [](const Signature& s) { return update_layout<SgdAttributes>("sgd", s); },
     .cost = [](const Signature& s) { return update_cost<SgdAttributes>(s, 7); },
+    .optional = 1,
     .cpu = {[](const ForwardArgs& a) {
       dispatch_float(a.inputs[1].dtype, "sgd", [&]<class T>() { sgd_forward<T>(a); });
     }},
@@ -141,6 +142,7 @@ const OpDef adamw_op = {
     .name = "adamw",
     .layout = [](const Signature& s) { return update_layout<AdamwAttributes>("adamw", s); },
     .cost = [](const Signature& s) { return update_cost<AdamwAttributes>(s, 15); },
+    .optional = 1,
     .cpu = {[](const ForwardArgs& a) {
       dispatch_float(a.inputs[1].dtype, "adamw", [&]<class T>() { adamw_forward<T>(a); });
     }},

@@ -57,22 +57,24 @@ Signature Tape::signature_of(const Node& node, std::vector<TensorSpec>& specs) c
 void Tape::require_version(const Node& node, int index) const {
   const Value& value = values_[static_cast<size_t>(index)];
   if (value.storage->version != value.version)
-    fail<UsageError>(node.op->name, "an input of shape ", value.shape, " recorded in ",
-                     node.scope.empty() ? "the model" : node.scope,
+    fail<UsageError>(node.op->name, "an input of shape ", value.shape,
                      " was changed in place before backward; step the optimizer after backward");
 }
 
-// Computes the node's missing results again.
-void Tape::replay(int index, std::vector<Storage*>& replayed) {
+// Computes the node's missing results again. They now stay until their last use, so that no node is replayed twice;
+// what the node has read may have had its last use with this.
+void Tape::replay(int index) {
   const Node& node = nodes_[static_cast<size_t>(index)];
+  const Scope scope = Scope::reopen(node.scope);
   bool auxiliary_ready = true;
+  std::vector<Storage*> to_settle;
   for (const auto* list : {&node.outputs, &node.auxiliary})
     for (int value : *list) {
-      Storage& storage = *values_[static_cast<size_t>(value)].storage;
-      if (storage.resident()) continue;
-      if (list == &node.auxiliary) auxiliary_ready = false;
+      Storage& storage = *own(value);
+      if (list == &node.auxiliary && !storage.resident()) auxiliary_ready = false;
       storage.restore();
-      replayed.push_back(&storage);
+      storage.save = true;
+      to_settle.push_back(&storage);
     }
   // Inputs that the op itself changes (running statistics) have moved on in forward, as they should.
   for (size_t i = 0; i < node.inputs.size(); ++i)
@@ -86,37 +88,30 @@ void Tape::replay(int index, std::vector<Storage*>& replayed) {
   args.random = random_of(index);
   args.replay = true;
   args.auxiliary_ready = auxiliary_ready;
-  const Scope scope(node.scope);
   Executor::instance().forward(*node.op, args, layout.forward_workspace, node.cost.forward,
                                values_[static_cast<size_t>(node.outputs[0])].storage->device());
+  drop_replay_claims_if_unneeded(index, to_settle);
+  settle(std::move(to_settle));
 }
 
 // Makes a value resident by replaying its producer, and before that, without recursion, whatever that one misses.
 void Tape::materialize(Storage& target) {
-  if (target.resident()) return;
-  std::vector<Storage*> replayed;
-  std::vector<int> stack = {target.producer};
-  while (!stack.empty()) {
-    const int index = stack.back();
-    const size_t depth = stack.size();
-    for (int value : nodes_[static_cast<size_t>(index)].inputs) {
-      if (value < 0) continue;
-      const Storage& storage = *values_[static_cast<size_t>(value)].storage;
-      if (storage.resident()) continue;
-      PARABOLA_ASSERT(storage.owner == this);
-      stack.push_back(storage.producer);
+  std::vector<Storage*> missing = {&target};
+  while (!missing.empty()) {
+    const Storage& next = *missing.back();
+    // One that several nodes asked for is on the stack several times; it may be there by now, or have served them all.
+    if (next.resident() || next.dead()) {
+      missing.pop_back();
+      continue;
     }
-    if (stack.size() > depth) continue;
-    stack.pop_back();
-    // It may have been on the stack twice.
-    const Node& node = nodes_[static_cast<size_t>(index)];
-    const auto missing = [&](int value) { return !values_[static_cast<size_t>(value)].storage->resident(); };
-    if (std::ranges::any_of(node.outputs, missing) || std::ranges::any_of(node.auxiliary, missing))
-      replay(index, replayed);
+    PARABOLA_ASSERT(next.owner == this);
+    const size_t depth = missing.size();
+    for (int value : nodes_[static_cast<size_t>(next.producer)].inputs)
+      if (Storage* storage = own(value); storage && !storage->resident()) missing.push_back(storage);
+    if (missing.size() > depth) continue;
+    missing.pop_back();
+    replay(next.producer);
   }
-  // What was only a stepping stone goes again; what a backward function still to come reads stays for it.
-  for (Storage* storage : replayed)
-    if (storage != &target && storage->reads == 0 && storage->handles() == 0) storage->evict();
 }
 
 void Tape::backward(const Tensor& loss) {
@@ -129,7 +124,7 @@ void Tape::backward(const Tensor& loss) {
   finished_ = true;
   root.gradient = Tensor::full(root.shape, 1.0, root.dtype);
   for (int index = static_cast<int>(nodes_.size()) - 1; index >= 0; --index) {
-    const Node& node = nodes_[static_cast<size_t>(index)];
+    Node& node = nodes_[static_cast<size_t>(index)];
     const bool reached = std::ranges::any_of(
         node.outputs, [&](int value) { return values_[static_cast<size_t>(value)].gradient.defined(); });
     if (node.gradient_mask != 0 && reached) backward_node(index);
@@ -139,7 +134,7 @@ void Tape::backward(const Tensor& loss) {
 
 void Tape::backward_node(int index) {
   const Node& node = nodes_[static_cast<size_t>(index)];
-  const Scope scope(node.scope);
+  const Scope scope = Scope::reopen(node.scope);
   const auto need = [&](const std::vector<int>& values, uint64_t mask) {
     for (size_t i = 0; i < values.size(); ++i)
       if (values[i] >= 0 && mask >> i & 1) {
@@ -154,6 +149,10 @@ void Tape::backward_node(int index) {
   std::vector<TensorView> output_gradients, input_gradients;
   for (int value : node.outputs) {
     Value& output = values_[static_cast<size_t>(value)];
+    if (!output.needs_gradient) {  // an integer
+      output_gradients.push_back({nullptr, output.shape, output.dtype});
+      continue;
+    }
     if (!output.gradient) output.gradient = Tensor::full(output.shape, 0.0, output.dtype);
     output_gradients.push_back(view_of(output.gradient));
   }
@@ -182,7 +181,6 @@ void Tape::backward_node(int index) {
       gradient = Tensor::empty(input.shape, input.dtype, is_leaf ? Category::gradients : Category::activations,
                                input.storage->device());
     if (has_gradient) accumulate |= uint64_t{1} << i;
-    if (is_leaf) input.leaf->has_gradient = true;
     input_gradients.push_back(view_of(gradient));
   }
 
@@ -203,23 +201,27 @@ void Tape::backward_node(int index) {
   Executor::instance().backward(*node.op, args, layout.backward_workspace, node.cost.backward,
                                 values_[static_cast<size_t>(node.outputs[0])].storage->device());
   for (const auto& [target, addend] : repeated) add_into(target, addend);
+  // Only now: had the kernel failed, the gradient would show what happened to lie in its memory.
+  for (int value : node.inputs)
+    if (value >= 0 && values_[static_cast<size_t>(value)].needs_gradient)
+      if (Leaf* leaf = values_[static_cast<size_t>(value)].leaf.get()) leaf->has_gradient = true;
 }
 
-// The node is done: nothing after it needs its results, and its inputs have one use less.
-void Tape::finish_node(const Node& node) {
-  const auto storage_of = [&](int value) -> Storage& { return *values_[static_cast<size_t>(value)].storage; };
-  for (size_t i = 0; i < node.inputs.size(); ++i) {
-    if (node.inputs[i] < 0) continue;
-    Storage& storage = storage_of(node.inputs[i]);
-    --storage.pending;
-    if (i < 64 && node.needs.inputs >> i & 1) --storage.reads;
-    if (storage.owner == this && storage.pending == 0 && storage.reads == 0 && storage.handles() == 0) storage.evict();
-  }
+// The node is done: its inputs have one use less, and nothing after it needs its results.
+void Tape::finish_node(Node& node) {
+  std::vector<Storage*> to_settle;
+  for (size_t i = 0; i < node.inputs.size(); ++i)
+    if (Storage* storage = own(node.inputs[i])) {
+      if (node.needs.inputs >> i & 1) --storage->reads;
+      to_settle.push_back(storage);
+    }
+  drop_replay_claims(node, to_settle);
+  settle(std::move(to_settle));
   for (int value : node.outputs) values_[static_cast<size_t>(value)].gradient = Tensor();
   if (node.op->view) return;
   for (const auto* list : {&node.outputs, &node.auxiliary})
     for (int value : *list)
-      if (storage_of(value).handles() == 0) storage_of(value).evict();
+      if (own(value)->handles() == 0) own(value)->evict();
 }
 
 }  // namespace parabola

@@ -124,7 +124,12 @@ thread_local Policy current_policy = Policy::automatic;
 }  // namespace
 
 std::vector<Tensor> apply(const OpDef& op, std::span<const Tensor> inputs, const Attributes& attributes) {
-  if (Tape* tape = Tape::current()) return tape->record(op, inputs, attributes);
+  for (size_t i = 0; i < inputs.size() && i < 64; ++i)
+    if (!inputs[i] && !(op.optional >> i & 1)) fail<UsageError>(op.name, "input ", i, " is absent");
+  // A tape that has run backward records nothing more. What has no gradient anyhow, such as an optimizer's update, may
+  // run beside it all the same.
+  Tape* tape = Tape::current();
+  if (tape && (op.cpu.backward || !tape->finished())) return tape->record(op, inputs, attributes);
   return run_untracked(op, inputs, attributes);
 }
 

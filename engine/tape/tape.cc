@@ -2,6 +2,7 @@
 #include "engine/tape/tape.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "engine/core/error.h"
 #include "engine/tape/executor.h"
@@ -9,7 +10,7 @@
 namespace parabola {
 namespace {
 thread_local Tape* current_tape = nullptr;
-thread_local uint64_t tapes_made = 0;
+std::atomic<uint64_t> tapes_made = 0;  // by all threads: a tensor knows its tape by this number
 }  // namespace
 
 std::string_view name_of(Checkpoint checkpoint) {
@@ -34,6 +35,12 @@ Tape::~Tape() {
 
 Tape* Tape::current() { return current_tape; }
 
+bool Tape::is_open(uint64_t serial) const {
+  for (const Tape* tape = this; tape; tape = tape->previous_)
+    if (tape->serial_ == serial) return true;
+  return false;
+}
+
 // Explicit marks win, then the run's policy, then the op's default.
 bool Tape::recomputes(const OpDef& op) const {
   if (PolicyScope::current() != Policy::automatic) return PolicyScope::current() == Policy::recompute;
@@ -55,8 +62,11 @@ int Tape::value_of(const Tensor& tensor) {
   if (!tensor) return -1;
   if (tensor.tape() == serial_) return tensor.value();
   Storage& storage = *tensor.storage();
-  if (storage.owner && storage.owner != this)
+  if ((storage.owner && storage.owner != this) || is_open(tensor.tape()))
     fail<UsageError>("tape", "this ", tensor.shape(), " tensor was computed on another tape that is still open");
+  if (storage.owner == this)
+    fail<UsageError>("tape", "this ", tensor.shape(), " tensor is a view of a result that the tape does not know of, ",
+                     "so no gradient would pass it; use view() or reshape() instead of Tensor::view");
   const auto [first, last] = leaves_.equal_range(&storage);
   for (auto it = first; it != last; ++it) {
     const Value& known = values_[static_cast<size_t>(it->second)];
@@ -73,7 +83,9 @@ int Tape::value_of(const Tensor& tensor) {
 
 std::vector<Tensor> Tape::record(const OpDef& op, std::span<const Tensor> inputs, const Attributes& attributes) {
   if (finished_) fail<UsageError>(op.name, "this tape has run backward; open a new one for the next step");
-  PARABOLA_ASSERT(inputs.size() <= 64 || !op.cpu.backward);
+  constexpr size_t bits_of_masks = 64;
+  if (inputs.size() > bits_of_masks)
+    fail<UsageError>(op.name, "got ", inputs.size(), " inputs, expected at most ", bits_of_masks);
   Node node{.op = &op, .attributes = attributes, .scope = Scope::current()};
   Device device;
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -113,7 +125,7 @@ std::vector<Tensor> Tape::record(const OpDef& op, std::span<const Tensor> inputs
     args.random = {options_.seed, Stream::node, options_.step, static_cast<uint32_t>(index)};
     Executor::instance().forward(op, args, layout.forward_workspace, node.cost.forward, device);
   }
-  for (size_t i = 0; i < inputs.size() && i < 64; ++i)
+  for (size_t i = 0; i < inputs.size(); ++i)
     if (op.mutates >> i & 1 && inputs[i]) ++inputs[i].storage()->version;
 
   std::vector<Tensor> outputs;
@@ -121,7 +133,7 @@ std::vector<Tensor> Tape::record(const OpDef& op, std::span<const Tensor> inputs
     const TensorSpec& spec = layout.outputs[i];
     if (!op.view) results[i]->owner = this, results[i]->producer = index, results[i]->save = !node.recompute;
     const int64_t offset = op.view ? inputs[0].offset() + layout.view_offset : 0;
-    node.outputs.push_back(add_value(results[i], spec, offset, differentiable));
+    node.outputs.push_back(add_value(results[i], spec, offset, differentiable && is_floating(spec.dtype)));
     outputs.push_back(Tensor(StorageHandle(results[i]), spec.shape, spec.dtype, offset, serial_, node.outputs.back()));
   }
   for (size_t i = 0; i < layout.auxiliary.size(); ++i) {
@@ -135,63 +147,63 @@ std::vector<Tensor> Tape::record(const OpDef& op, std::span<const Tensor> inputs
   }
   nodes_.push_back(std::move(node));
   count_uses(nodes_.back());
-  for (int value : nodes_.back().auxiliary) settle(*values_[static_cast<size_t>(value)].storage);
+  for (int value : nodes_.back().auxiliary) settle({own(value)});
   return outputs;
 }
 
+Storage* Tape::own(int value) const {
+  if (value < 0) return nullptr;
+  Storage* storage = values_[static_cast<size_t>(value)].storage.get();
+  return storage->owner == this ? storage : nullptr;
+}
+
 void Tape::count_uses(Node& node) {
-  const auto storage_of = [&](int value) -> Storage& { return *values_[static_cast<size_t>(value)].storage; };
   node.live = node.recompute;
   for (size_t i = 0; i < node.inputs.size(); ++i) {
-    if (node.inputs[i] < 0) continue;
-    Storage& storage = storage_of(node.inputs[i]);
-    ++storage.pending;
-    if (i < 64 && node.needs.inputs >> i & 1) ++storage.reads;
-    if (node.live) ++storage.live_consumers;
+    Storage* storage = own(node.inputs[i]);
+    if (!storage) continue;
+    if (node.needs.inputs >> i & 1) ++storage->reads;
+    if (node.live) ++storage->live_consumers;
   }
   for (size_t i = 0; i < node.outputs.size(); ++i)
-    if (node.needs.outputs >> i & 1) ++storage_of(node.outputs[i]).reads;
+    if (Storage* storage = own(node.outputs[i]); storage && node.needs.outputs >> i & 1) ++storage->reads;
   for (size_t i = 0; i < node.auxiliary.size(); ++i)
-    if (node.needs.auxiliary >> i & 1) ++storage_of(node.auxiliary[i]).reads;
+    if (node.needs.auxiliary >> i & 1) ++own(node.auxiliary[i])->reads;
 }
 
 void Tape::unreferenced(Storage& storage) {
   if (finished_)
     storage.evict();
   else
-    settle(storage);
+    settle({&storage});
 }
 
-// Decides about a storage that no Tensor shows any more: dead, kept, or evicted until backward replays it. A dead value
-// of a recomputed node releases the claims that the node's replay had on its inputs, which may settle those in turn.
-void Tape::settle(Storage& first) {
-  std::vector<Storage*> to_settle = {&first};
-  while (!to_settle.empty()) {
-    Storage& storage = *to_settle.back();
-    to_settle.pop_back();
+// Decides about storages that may have lost their last use: dead, kept, or evicted until backward replays them. A dead
+// value of a recomputed node releases the claims that the node's replay had on its inputs, which settles those in turn.
+void Tape::settle(std::vector<Storage*> storages) {
+  while (!storages.empty()) {
+    Storage& storage = *storages.back();
+    storages.pop_back();
     if (storage.owner != this || storage.handles() > 0) continue;
-    const bool dead = storage.reads == 0 && storage.live_consumers == 0;
-    if (dead || !storage.save) storage.evict();
-    if (dead) drop_replay_claims(storage.producer, to_settle);
+    if (storage.dead() || !storage.save) storage.evict();
+    if (storage.dead()) drop_replay_claims_if_unneeded(storage.producer, storages);
   }
 }
 
-void Tape::drop_replay_claims(int index, std::vector<Storage*>& orphans) {
+void Tape::drop_replay_claims_if_unneeded(int index, std::vector<Storage*>& orphans) {
   Node& node = nodes_[static_cast<size_t>(index)];
-  if (!node.live) return;
   for (const auto* list : {&node.outputs, &node.auxiliary})
-    for (int value : *list) {
-      const Storage& storage = *values_[static_cast<size_t>(value)].storage;
-      const bool dead = storage.handles() == 0 && storage.reads == 0 && storage.live_consumers == 0;
-      if (!dead && !storage.save) return;  // a replay may still be asked for it
-      if (!dead && !storage.resident()) return;
-    }
+    for (int value : *list)
+      if (const Storage& storage = *own(value); !storage.dead() && !(storage.save && storage.resident())) return;
+  drop_replay_claims(node, orphans);
+}
+
+// Nobody will ask for a replay of the node any more.
+void Tape::drop_replay_claims(Node& node, std::vector<Storage*>& orphans) {
+  if (!node.live) return;
   node.live = false;
   for (int value : node.inputs)
-    if (value >= 0) {
-      Storage& storage = *values_[static_cast<size_t>(value)].storage;
-      if (--storage.live_consumers == 0 && storage.reads == 0) orphans.push_back(&storage);
-    }
+    if (Storage* storage = own(value); storage && --storage->live_consumers == 0) orphans.push_back(storage);
 }
 
 void Tape::keep(const Tensor& tensor) {
@@ -199,14 +211,14 @@ void Tape::keep(const Tensor& tensor) {
   if (storage.owner != this || storage.save) return;
   storage.save = true;
   std::vector<Storage*> orphans;
-  drop_replay_claims(storage.producer, orphans);
-  for (Storage* orphan : orphans) settle(*orphan);
+  drop_replay_claims_if_unneeded(storage.producer, orphans);
+  settle(std::move(orphans));
 }
 
 CheckpointScope::CheckpointScope(std::string_view name, const Tensor& input) : scope_(name) {
   // `none` already keeps what backward reads; keeping more would only cost memory.
   Tape* tape = Tape::current();
-  if (tape && tape->options().checkpoint != Checkpoint::none) tape->keep(input);
+  if (tape && input && tape->options().checkpoint != Checkpoint::none) tape->keep(input);
 }
 
 }  // namespace parabola

@@ -43,7 +43,7 @@ struct Node {
   uint64_t gradient_mask = 0;  // inputs whose gradient is wanted; 0: no backward
   int variant = 0;
   bool recompute = false;  // outputs are evicted and replayed
-  bool live = false;       // counted in live_consumers of its inputs
+  bool live = false;       // a replay may still be asked for: counted in live_consumers of its inputs
   StepCost cost;
 };
 
@@ -62,6 +62,7 @@ class Tape final : private StorageOwner {
   const std::deque<Node>& nodes() const { return nodes_; }
   const TapeOptions& options() const { return options_; }
   uint64_t serial() const { return serial_; }
+  bool finished() const { return finished_; }  // backward has begun
 
   // For apply() and CheckpointScope.
   std::vector<Tensor> record(const OpDef& op, std::span<const Tensor> inputs, const Attributes& attributes);
@@ -80,11 +81,14 @@ class Tape final : private StorageOwner {
   };
   int value_of(const Tensor& tensor);
   int add_value(std::shared_ptr<Storage> storage, const TensorSpec& spec, int64_t offset, bool needs_gradient);
+  bool is_open(uint64_t serial) const;  // this tape, or one around it
   bool recomputes(const OpDef& op) const;
+  Storage* own(int value) const;  // null: absent, or no result of this tape
   void count_uses(Node& node);
   void unreferenced(Storage& storage) override;
-  void drop_replay_claims(int node, std::vector<Storage*>& orphans);
-  void settle(Storage& storage);
+  void drop_replay_claims(Node& node, std::vector<Storage*>& orphans);
+  void drop_replay_claims_if_unneeded(int node, std::vector<Storage*>& orphans);
+  void settle(std::vector<Storage*> storages);
 
   TensorView view(int value) const;
   std::vector<TensorView> views(const std::vector<int>& values) const;
@@ -93,9 +97,9 @@ class Tape final : private StorageOwner {
   RandomKey random_of(int node) const;
   void require_version(const Node& node, int value) const;
   void materialize(Storage& storage);
-  void replay(int node, std::vector<Storage*>& replayed);
+  void replay(int node);
   void backward_node(int index);
-  void finish_node(const Node& node);
+  void finish_node(Node& node);
 
   TapeOptions options_;
   uint64_t serial_;
