@@ -1,6 +1,7 @@
 #include "engine/ops/batch_norm.h"
 
 #include "engine/core/error.h"
+#include "engine/ops/checks.h"
 #include "engine/ops/column_stats.h"
 
 namespace parabola {
@@ -115,16 +116,10 @@ template <bool training>
 Layout layout(const Signature& s) {
   const Shape& x = s.shape(x_input);
   if (x.rank() < 2) fail<ShapeError>(name<training>, "got x of shape ", x, ", expected at least [N, C]");
+  require_one_dtype(name<training>, s);
   constexpr const char* arguments[] = {"x", "gamma", "beta", "running mean", "running variance"};
   for (int i = gamma_input; i <= variance_input; ++i) {
-    if (s.shape(i) != Shape{x.back()}) {
-      fail<ShapeError>(name<training>, arguments[i], " does not fit x of shape ", x, ": got ", s.shape(i),
-                       ", expected ", Shape{x.back()});
-    }
-    if (s.dtype(i) != s.dtype()) {
-      fail<DTypeError>(name<training>, arguments[i], " has dtype ", name_of(s.dtype(i)), ", expected x's ",
-                       name_of(s.dtype()));
-    }
+    require_shape(name<training>, s, i, arguments[i], Shape{x.back()});
   }
   const RowBlocks rows = rows_of(x);
   if (training && rows.rows < 2) {

@@ -1,6 +1,7 @@
 #include "engine/ops/binary.h"
 
 #include "engine/core/error.h"
+#include "engine/ops/checks.h"
 #include "engine/ops/reduction.h"
 #include "engine/ops/walk.h"
 
@@ -103,9 +104,7 @@ void backward(const BackwardArgs& args) {
 
 template <Kind kind>
 Layout layout(const Signature& s) {
-  if (s.dtype(0) != s.dtype(1)) {
-    fail<DTypeError>(name<kind>, "dtypes differ: got ", name_of(s.dtype(0)), " and ", name_of(s.dtype(1)));
-  }
+  require_one_dtype(name<kind>, s);
   const Shape out = broadcast(s.shape(0), s.shape(1), name<kind>);
   Layout result{.outputs = {{out, s.dtype()}}};
   dispatch_float(s.dtype(), name<kind>, [&]<class T>() {

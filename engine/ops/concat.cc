@@ -1,6 +1,7 @@
 #include "engine/ops/concat.h"
 
 #include "engine/core/error.h"
+#include "engine/ops/checks.h"
 #include "engine/ops/walk.h"
 
 namespace parabola {
@@ -36,13 +37,11 @@ void backward(const BackwardArgs& args) {
 
 Layout layout(const Signature& s) {
   const int axis = s.attributes.get<ConcatAttributes>().axis;
+  require_one_dtype("concat", s);
   int64_t size = 0;
   for (const TensorSpec& spec : s.inputs) {
     if (spec.shape.rank() != s.shape(0).rank() || spec.shape.with(axis, 0) != s.shape(0).with(axis, 0)) {
       fail<ShapeError>("concat", "got ", s.shape(0), " and ", spec.shape, ", expected equal sizes but on axis ", axis);
-    }
-    if (spec.dtype != s.dtype()) {
-      fail<DTypeError>("concat", "dtypes differ: got ", name_of(s.dtype()), " and ", name_of(spec.dtype));
     }
     size += spec.shape[axis];
   }

@@ -6,6 +6,7 @@
 
 #include "engine/core/error.h"
 #include "engine/core/thread_pool.h"
+#include "engine/ops/checks.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/lanes.h"
 
@@ -34,11 +35,9 @@ void forward(const ForwardArgs& args) {
 }
 
 Layout layout(const Signature& s) {
+  require_one_dtype("gradient_norm", s);
   Layout result{.outputs = {{Shape{}, s.dtype()}}};
   for (const TensorSpec& gradient : s.inputs) {
-    if (gradient.dtype != s.dtype()) {
-      fail<DTypeError>("gradient_norm", "dtypes differ: got ", name_of(s.dtype()), " and ", name_of(gradient.dtype));
-    }
     result.forward_workspace += static_cast<size_t>(blocks_of(gradient.shape)) * sizeof(double);
   }
   return result;

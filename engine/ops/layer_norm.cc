@@ -1,6 +1,7 @@
 #include "engine/ops/layer_norm.h"
 
 #include "engine/core/error.h"
+#include "engine/ops/checks.h"
 #include "engine/ops/column_stats.h"
 #include "engine/ops/lanes.h"
 
@@ -86,17 +87,9 @@ void backward(const BackwardArgs& args) {
 Layout layout(const Signature& s) {
   const Shape& x = s.shape(0);
   if (x.rank() < 1 || x.back() < 1) fail<ShapeError>("layer_norm", "got x of shape ", x, ", expected a last axis");
-  for (int i : {1, 2}) {
-    const char* argument = i == 1 ? "gamma" : "beta";
-    if (s.shape(i) != Shape{x.back()}) {
-      fail<ShapeError>("layer_norm", argument, " does not fit x of shape ", x, ": got ", s.shape(i), ", expected ",
-                       Shape{x.back()});
-    }
-    if (s.dtype(i) != s.dtype()) {
-      fail<DTypeError>("layer_norm", argument, " has dtype ", name_of(s.dtype(i)), ", expected x's ",
-                       name_of(s.dtype()));
-    }
-  }
+  require_one_dtype("layer_norm", s);
+  require_shape("layer_norm", s, 1, "gamma", Shape{x.back()});
+  require_shape("layer_norm", s, 2, "beta", Shape{x.back()});
   const RowBlocks rows = rows_of(x);
   const TensorSpec row{Shape{rows.rows}, s.dtype()};
   Layout result{.outputs = {{x, s.dtype()}}, .auxiliary = {row, row}};

@@ -103,10 +103,10 @@ TEST_CASE("batch_norm's running statistics move once, in forward, and not in a r
 
 TEST_CASE("batch_norm says what does not fit") {
   const Tensor x = Tensor::full({4, 3}, 1), c = Tensor::full({3}, 1), wrong = Tensor::full({2}, 1);
-  CHECK_THROWS_WITH_AS(batch_norm(x, c, c, wrong, c, {}),
-                       "[batch_norm] running mean does not fit x of shape [4, 3]: got [2], expected [3]", ShapeError);
+  CHECK_THROWS_WITH_AS(batch_norm(x, c, c, wrong, c, {}), "[batch_norm] running mean: got [2], expected [3]",
+                       ShapeError);
   CHECK_THROWS_WITH_AS(batch_norm(x, c, Tensor::full({3}, 1, DType::f64), c, c, {.training = false}),
-                       "[batch_norm_inference] beta has dtype f64, expected x's f32", DTypeError);
+                       "[batch_norm_inference] got f32 and f64, expected one dtype", DTypeError);
   CHECK_THROWS_WITH_AS(batch_norm(c, c, c, c, c, {}), "[batch_norm] got x of shape [3], expected at least [N, C]",
                        ShapeError);
   CHECK_THROWS_WITH_AS(batch_norm(Tensor::full({1, 3}, 1), c, c, c, c, {}),

@@ -93,7 +93,8 @@ TEST_CASE("binary ops say what does not fit") {
   CHECK_THROWS_WITH_AS(a + b,
                        "[add] shapes do not broadcast: got [2, 3] and [4], expected trailing sizes that are equal or 1",
                        ShapeError);
-  CHECK_THROWS_WITH_AS(a * Tensor::full({3}, 1, DType::f64), "[multiply] dtypes differ: got f32 and f64", DTypeError);
+  CHECK_THROWS_WITH_AS(a * Tensor::full({3}, 1, DType::f64), "[multiply] got f32 and f64, expected one dtype",
+                       DTypeError);
   const Tensor labels = Tensor::from(std::vector<int32_t>{1}, {1});
   CHECK_THROWS_WITH_AS(labels - labels, "[subtract] dtype not supported on the CPU: got i32, expected f32 or f64",
                        DTypeError);

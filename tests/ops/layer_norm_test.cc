@@ -66,9 +66,8 @@ TEST_CASE("layer_norm in single precision far from zero") {
 
 TEST_CASE("layer_norm says what does not fit") {
   const Tensor x = Tensor::full({4, 3}, 1), c = Tensor::full({3}, 1), wrong = Tensor::full({2}, 1);
-  CHECK_THROWS_WITH_AS(layer_norm(x, c, wrong, 1e-6),
-                       "[layer_norm] beta does not fit x of shape [4, 3]: got [2], expected [3]", ShapeError);
+  CHECK_THROWS_WITH_AS(layer_norm(x, c, wrong, 1e-6), "[layer_norm] beta: got [2], expected [3]", ShapeError);
   CHECK_THROWS_WITH_AS(layer_norm(x, Tensor::full({3}, 1, DType::f64), c, 1e-6),
-                       "[layer_norm] gamma has dtype f64, expected x's f32", DTypeError);
+                       "[layer_norm] got f32 and f64, expected one dtype", DTypeError);
   CHECK_THROWS_AS(layer_norm(Tensor::full({}, 1), c, c, 1e-6), ShapeError);
 }
