@@ -121,16 +121,20 @@ Tiles column_tiles(int64_t n) { return even_tiles(n, 192, 48); }
 namespace {
 
 // Parts of the inner axis, so that there are some 32 tasks; none shorter than 256.
-Tiles inner_parts(int64_t m, int64_t n, int64_t k) {
+int64_t most_parts(int64_t m, int64_t n, int64_t k) {
   const int64_t tiles = std::max<int64_t>(1, row_tiles(m).number() * column_tiles(n).number());
-  const int64_t parts = std::clamp<int64_t>(k / 256, 1, std::max<int64_t>(1, 32 / tiles));
+  return std::clamp<int64_t>(k / 256, 1, std::max<int64_t>(1, 32 / tiles));
+}
+
+Tiles inner_parts(int64_t m, int64_t n, int64_t k) {
+  const int64_t parts = most_parts(m, n, k);
   return {k, std::max<int64_t>(1, (k + parts - 1) / parts)};
 }
 
 }  // namespace
 
 int64_t gemm_workspace(int64_t m, int64_t n, int64_t k) {
-  const int64_t parts = inner_parts(m, n, k).number();
+  const int64_t parts = most_parts(m, n, k);
   return parts > 1 ? parts * m * n : 0;
 }
 

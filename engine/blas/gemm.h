@@ -37,7 +37,8 @@ void affine_tile(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Fact
 
 // tile_product on all threads with C contiguous, cut into tiles by fixed boundaries. Where that gives few tiles and k
 // is long (the weight gradient of a narrow layer), k is cut too, and the parts are added in their order. All boundaries
-// follow from m, n and k alone. `workspace` has room for gemm_workspace(m, n, k) elements.
+// follow from m, n and k alone. `workspace` has room for gemm_workspace(m, n, k) elements, which do not shrink as k
+// grows.
 template <class T>
 void gemm(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, bool accumulate, T* workspace);
 int64_t gemm_workspace(int64_t m, int64_t n, int64_t k);

@@ -16,6 +16,7 @@
 #include "engine/ops/optimizers.h"
 #include "engine/ops/pad.h"
 #include "engine/ops/permute.h"
+#include "engine/ops/quadratic_conv2d/quadratic_conv2d.h"
 #include "engine/ops/quadratic_conv2d/quadratic_conv2d_normed.h"
 #include "engine/ops/quadratic_linear.h"
 #include "engine/ops/reduce.h"
@@ -48,6 +49,7 @@ std::span<const OpDef* const> all_ops() {
       &permute_op,
       &quadratic_conv2d_normed_inference_op,
       &quadratic_conv2d_normed_op,
+      &quadratic_conv2d_op,
       &quadratic_linear_op,
       &relu_op,
       &sgd_op,

@@ -14,10 +14,15 @@ int64_t padded(int64_t elements) { return (elements + line - 1) / line * line; }
 int64_t weight_elements(const ConvGeometry& g) { return g.K * g.depth(); }
 
 // Partial sums of the weight gradient: at most 32, and some 16 MiB of floats in all, but 4 for the sake of threads.
-Tiles weight_parts(const ConvGeometry& g, const PixelTiles& tiles) {
+int64_t most_parts(const ConvGeometry& g, const PixelTiles& tiles) {
   const int64_t affordable = (int64_t{1} << 22) / std::max<int64_t>(1, weight_elements(g));
-  const int64_t parts = std::clamp<int64_t>(affordable, 4, 32), number = tiles.number();
-  return {number, std::max<int64_t>(1, (number + parts - 1) / parts)};
+  return std::min(tiles.number(), std::clamp<int64_t>(affordable, 4, 32));
+}
+
+// The tiles of each; sometimes a few parts less than most_parts() suffice.
+Tiles weight_parts(const ConvGeometry& g, const PixelTiles& tiles) {
+  const int64_t parts = std::max<int64_t>(1, most_parts(g, tiles));
+  return {tiles.number(), std::max<int64_t>(1, (tiles.number() + parts - 1) / parts)};
 }
 
 // The kernel as one phase of the transposed convolution multiplies with it: [group][tap][k][c].
@@ -48,14 +53,16 @@ void place_phase(const ConvGeometry& g, const Sampling& s, int64_t row, int64_t 
 }  // namespace
 
 template <class T>
-void convolve_tile(const ConvGeometry& g, const Sampling& sampling, const T* x, const T* weight, const T* bias,
-                   int64_t begin, int64_t end, T* columns, T* y, int64_t stride) {
-  const int64_t outputs = g.group_outputs(), depth = g.depth();
+void convolve_tile(const ConvGeometry& g, const Sampling& sampling, const T* x, int64_t begin, int64_t end,
+                   std::initializer_list<TileMap<T>> maps, T* columns) {
+  const int64_t inputs = g.group_inputs(), depth = g.depth();
   for (int64_t group = 0; group < g.groups; ++group) {
-    const Factor<T> patches = sample(sampling, x, group * g.group_inputs(), g.group_inputs(), begin, end, columns);
-    const int64_t k = group * outputs;
-    affine_tile(end - begin, outputs, depth, patches, {weight + k * depth, depth, true}, bias ? bias + k : nullptr,
-                y + k, stride);
+    const Factor<T> patches = sample(sampling, x, group * inputs, inputs, begin, end, columns);
+    for (const TileMap<T>& map : maps) {
+      const int64_t k = group * map.group_outputs;
+      affine_tile(end - begin, map.group_outputs, depth, patches, {map.weight + k * depth, depth, true},
+                  map.bias ? map.bias + k : nullptr, map.y + k, map.stride);
+    }
   }
 }
 
@@ -71,7 +78,8 @@ void convolve(const ConvGeometry& g, const T* x, const T* weight, const T* bias,
   const int64_t columns = padded(column_elements(s, tiles, g.group_inputs()));
   thread_pool().run(tiles.number(), [&](int64_t tile, int worker) {
     const int64_t begin = tiles.begin(tile);
-    convolve_tile(g, s, x, weight, bias, begin, tiles.end(tile), workspace + worker * columns, y + begin * g.K, g.K);
+    convolve_tile(g, s, x, begin, tiles.end(tile), {{weight, bias, g.group_outputs(), y + begin * g.K, g.K}},
+                  workspace + worker * columns);
   });
 }
 
@@ -120,7 +128,7 @@ void input_gradient(const ConvGeometry& g, const T* dy, const T* weight, T* dx, 
 int64_t weight_gradient_workspace(const ConvGeometry& g) {
   const Sampling s = forward_sampling(g);
   const PixelTiles tiles(s, g.depth());
-  return weight_parts(g, tiles).number() * weight_elements(g) +
+  return most_parts(g, tiles) * weight_elements(g) +
          thread_pool().threads() * padded(column_elements(s, tiles, g.group_inputs()));
 }
 
@@ -147,11 +155,11 @@ void weight_gradient(const ConvGeometry& g, const T* x, const T* dy, T* dw, bool
   add_parts(workspace, parts.number(), size, dw, accumulate);
 }
 
-#define PARABOLA_CONVOLVE(T)                                                                                        \
-  template void convolve_tile(const ConvGeometry&, const Sampling&, const T*, const T*, const T*, int64_t, int64_t, \
-                              T*, T*, int64_t);                                                                     \
-  template void convolve(const ConvGeometry&, const T*, const T*, const T*, T*, T*);                                \
-  template void input_gradient(const ConvGeometry&, const T*, const T*, T*, bool, T*);                              \
+#define PARABOLA_CONVOLVE(T)                                                                    \
+  template void convolve_tile(const ConvGeometry&, const Sampling&, const T*, int64_t, int64_t, \
+                              std::initializer_list<TileMap<T>>, T*);                           \
+  template void convolve(const ConvGeometry&, const T*, const T*, const T*, T*, T*);            \
+  template void input_gradient(const ConvGeometry&, const T*, const T*, T*, bool, T*);          \
   template void weight_gradient(const ConvGeometry&, const T*, const T*, T*, bool, T*);
 PARABOLA_CONVOLVE(float)
 PARABOLA_CONVOLVE(double)

@@ -2,6 +2,8 @@
 // bits depend neither on the number of threads nor, image by image, on how many images follow. Workspaces are counted
 // in elements and depend on the number of threads.
 #pragma once
+#include <initializer_list>
+
 #include "engine/ops/conv2d/columns.h"
 
 namespace parabola {
@@ -11,11 +13,22 @@ template <class T>
 void convolve(const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y, T* workspace);
 int64_t convolve_workspace(const ConvGeometry& g);
 
-// One tile of it, the inner function of every op with a convolution's linear term: rows [begin, end) of y, which are
-// `stride` elements apart. `columns` has room for column_elements() of the tile.
+// What becomes of a tile's patches: y = patches * weight + bias (null: none), with `group_outputs` outputs a group and
+// the rows of y `stride` elements apart.
 template <class T>
-void convolve_tile(const ConvGeometry& g, const Sampling& sampling, const T* x, const T* weight, const T* bias,
-                   int64_t begin, int64_t end, T* columns, T* y, int64_t stride);
+struct TileMap {
+  const T *weight, *bias;
+  int64_t group_outputs;
+  T* y;
+  int64_t stride;
+};
+
+// Output pixels [begin, end) for several maps of the same patches. The inner function of every op with a convolution in
+// it: a map's bits do not depend on the other maps, so the linear term of a quadratic op has those of conv2d. `columns`
+// has room for column_elements() of the tile.
+template <class T>
+void convolve_tile(const ConvGeometry& g, const Sampling& sampling, const T* x, int64_t begin, int64_t end,
+                   std::initializer_list<TileMap<T>> maps, T* columns);
 
 // dx [N, H, W, C] = or += the transposed convolution of dy.
 template <class T>
@@ -23,7 +36,8 @@ void input_gradient(const ConvGeometry& g, const T* dy, const T* weight, T* dx, 
 int64_t input_gradient_workspace(const ConvGeometry& g);
 
 // dw [K, R, S, C / groups] = or += the sum over output pixels of dy times the patch that they read. The tiles are split
-// among a fixed number of partial sums (32, fewer where the weight is large), which are then added in their order.
+// among a fixed number of partial sums (32, fewer where the weight is large), which are then added in their order. The
+// workspace does not shrink as images are added, so that of a full chunk does for a smaller one.
 template <class T>
 void weight_gradient(const ConvGeometry& g, const T* x, const T* dy, T* dw, bool accumulate, T* workspace);
 int64_t weight_gradient_workspace(const ConvGeometry& g);

@@ -1,0 +1,182 @@
+#include "engine/ops/quadratic_conv2d/factors.h"
+
+#include "engine/core/thread_pool.h"
+#include "engine/ops/bias.h"
+#include "engine/ops/quadratic_conv2d/stacked.h"
+#include "engine/ops/scratch.h"
+
+namespace parabola::factors {
+namespace {
+
+ConvGeometry with_images(ConvGeometry g, int64_t images) {
+  g.N = images;
+  return g;
+}
+
+// A worker's scratch, in elements: patches of a tile, its products unless they are kept, and what the term asks for.
+struct Worker {
+  int64_t patches, products, term;
+  Worker(const Problem& p, bool with_products, const Extra& extra)
+      : patches(column_elements(forward_sampling(p.stacked), p.tiles, p.stacked.group_inputs())),
+        products(with_products ? p.tiles.size * p.stacked.K : 0),
+        term(extra.worker) {
+    if (p.linear)
+      patches = std::max(patches, column_elements(forward_sampling(*p.linear), p.tiles, p.linear->group_inputs()));
+  }
+  int64_t elements() const { return patches + products + term; }
+};
+
+template <class T>
+struct ForwardScratch {
+  T *kernels, *workers;
+  ForwardScratch(Scratch& scratch, const Problem& p, const Worker& worker) {
+    kernels = scratch.take<T>(p.kernel_elements());
+    workers = scratch.take<T>(thread_pool().threads() * worker.elements());
+  }
+};
+
+// What backward makes of the factors, given which inputs want gradients.
+struct Wanted {
+  bool x, factors, products;  // gradients of x; of a or b; any that needs a*x and b*x
+  explicit Wanted(uint64_t mask)
+      : x(mask & 1), factors((mask >> input_a & 3) != 0), products(x || mask >> input_a != 0) {}
+};
+
+template <class T>
+struct BackwardScratch {
+  T *kernels, *kernel_gradients, *gradients, *chunk, *workers, *tools;
+  BackwardScratch(Scratch& scratch, const Problem& p, uint64_t mask, const Worker& worker, const Extra& extra) {
+    const Wanted wanted(mask);
+    const ConvGeometry chunk_geometry = with_images(p.stacked, p.chunk_images());
+    int64_t most = wanted.products ? extra.tools : 0;
+    if (wanted.x) most = std::max(most, input_gradient_workspace(p.stacked));
+    if (wanted.x && p.linear) most = std::max(most, input_gradient_workspace(*p.linear));
+    if (wanted.factors) most = std::max(most, weight_gradient_workspace(chunk_geometry));
+    if (mask >> input_weight & 1) most = std::max(most, weight_gradient_workspace(*p.linear));
+    if (mask >> input_bias & 1) most = std::max(most, bias_gradient_workspace(p.any().pixels(), p.outputs));
+    kernels = scratch.take<T>(wanted.products ? p.kernel_elements() : 0);
+    kernel_gradients = scratch.take<T>(wanted.factors ? p.kernel_elements() : 0);
+    gradients = scratch.take<T>(wanted.products ? chunk_geometry.pixels() * p.stacked.K : 0);
+    chunk = scratch.take<T>(wanted.products ? extra.chunk : 0);
+    workers = scratch.take<T>(wanted.products ? thread_pool().threads() * worker.elements() : 0);
+    tools = scratch.take<T>(most);
+  }
+};
+
+uint64_t mask_of(const BackwardArgs& args) {
+  uint64_t mask = 0;
+  for (size_t i = 0; i < args.input_gradients.size(); ++i) mask |= uint64_t{args.wants(static_cast<int>(i))} << i;
+  return mask;
+}
+
+}  // namespace
+
+template <class T>
+void forward(const Problem& p, const ForwardArgs& args, const Extra& extra, const Term<T>& term) {
+  const auto input = [&](int i) { return args.inputs[static_cast<size_t>(i)].data<T>(); };
+  const T *x = input(input_x), *weight = input(input_weight), *bias = input(input_bias);
+  const bool kept = args.variant == 1;
+  const Worker sizes(p, !kept, extra);
+  Scratch scratch(args.workspace);
+  const ForwardScratch<T> mine(scratch, p, sizes);
+  const T* factors[] = {input(input_a), input(input_b)};
+  stack_kernels<T>(factors, p.J, p.K, p.stacked.groups, p.stacked.depth(), mine.kernels);
+
+  const Sampling sampling = forward_sampling(p.any()), factor_sampling = forward_sampling(p.stacked);
+  thread_pool().run(p.tiles.number(), [&](int64_t index, int worker) {
+    const int64_t begin = p.tiles.begin(index), end = p.tiles.end(index), all = p.stacked.K;
+    T *patches = mine.workers + worker * sizes.elements(), *y = args.outputs[0].data<T>() + begin * p.outputs;
+    T* products = kept ? args.auxiliary[0].data<T>() + begin * all : patches + sizes.patches;
+    const TileMap<T> linear{weight, bias, p.outputs / p.any().groups, y, p.outputs};
+    const TileMap<T> both_factors{mine.kernels, nullptr, all / p.stacked.groups, products, all};
+    if (p.linear && p.same_patches()) {
+      convolve_tile(p.stacked, sampling, x, begin, end, {linear, both_factors}, patches);
+    } else {
+      if (p.linear)
+        convolve_tile(*p.linear, sampling, x, begin, end, {linear}, patches);
+      else  // no kernel: the bias alone, or zeros
+        affine_tile<T>(end - begin, p.outputs, 0, {x, 0}, {x, 0}, bias, y, p.outputs);
+      convolve_tile(p.stacked, factor_sampling, x, begin, end, {both_factors}, patches);
+    }
+    term.add(
+        {.begin = begin, .end = end, .products = products, .y = y, .worker = patches + sizes.patches + sizes.products});
+  });
+}
+
+template <class T>
+void backward(const Problem& p, const BackwardArgs& args, const Extra& extra, const Term<T>& term) {
+  const auto input = [&](int i) { return args.inputs[static_cast<size_t>(i)].data<T>(); };
+  const auto gradient = [&](int i) { return args.input_gradients[static_cast<size_t>(i)].data<T>(); };
+  const T *x = input(input_x), *weight = input(input_weight);
+  T* dy = args.output_gradients[0].data<T>();
+  const uint64_t mask = mask_of(args);
+  const Wanted wanted(mask);
+  const bool kept = args.variant == 1;
+  const Worker sizes(p, false, extra);
+  Scratch scratch(args.workspace);
+  const BackwardScratch<T> mine(scratch, p, mask, sizes, extra);
+  const T* factors[] = {input(input_a), input(input_b)};
+  if (wanted.products && (wanted.x || !kept))
+    stack_kernels<T>(factors, p.J, p.K, p.stacked.groups, p.stacked.depth(), mine.kernels);
+
+  const Sampling sampling = forward_sampling(p.stacked);
+  const int64_t all = p.stacked.K, image_inputs = p.stacked.H * p.stacked.W * p.stacked.C;
+  for (int64_t first = 0; wanted.products && (first == 0 || first < p.tiles.number()); first += p.chunk_tiles) {
+    const int64_t last = std::min(p.tiles.number(), first + p.chunk_tiles);
+    const int64_t chunk_begin = p.tiles.begin(first), chunk_end = last > first ? p.tiles.end(last - 1) : 0;
+    thread_pool().run(last - first, [&](int64_t index, int worker) {
+      const int64_t begin = p.tiles.begin(first + index), end = p.tiles.end(first + index);
+      T *patches = mine.workers + worker * sizes.elements(), *gradients = mine.gradients + (begin - chunk_begin) * all;
+      T* products = kept ? args.auxiliary[0].data<T>() + begin * all : gradients;
+      if (!kept)
+        convolve_tile(p.stacked, sampling, x, begin, end,
+                      {{mine.kernels, nullptr, all / p.stacked.groups, products, all}}, patches);
+      term.gradients(
+          {begin, end, products, gradients, dy + begin * p.outputs, patches + sizes.patches, mine.chunk, chunk_begin});
+    });
+    term.finish_chunk(chunk_begin, chunk_end, mine.chunk, mine.tools);
+
+    const int64_t image = chunk_begin / p.stacked.image_pixels(), images = chunk_end / p.stacked.image_pixels() - image;
+    const ConvGeometry chunk = with_images(p.stacked, images);
+    if (wanted.x) {
+      T* dx = gradient(input_x) + image * image_inputs;
+      const bool accumulate = args.accumulates(input_x);
+      if (p.linear)
+        input_gradient(with_images(*p.linear, images), dy + chunk_begin * p.outputs, weight, dx, accumulate,
+                       mine.tools);
+      input_gradient(chunk, mine.gradients, mine.kernels, dx, accumulate || p.linear, mine.tools);
+    }
+    if (wanted.factors)
+      weight_gradient(chunk, x + image * image_inputs, mine.gradients, mine.kernel_gradients, first > 0, mine.tools);
+  }
+  if (wanted.factors) {
+    T* gradients[] = {gradient(input_a), gradient(input_b)};
+    const bool accumulate[] = {args.accumulates(input_a), args.accumulates(input_b)};
+    unstack_gradients<T>(mine.kernel_gradients, p.J, p.K, p.stacked.groups, p.stacked.depth(), gradients, accumulate);
+  }
+  if (args.wants(input_weight))
+    weight_gradient(*p.linear, x, dy, gradient(input_weight), args.accumulates(input_weight), mine.tools);
+  if (args.wants(input_bias))
+    bias_gradient(dy, p.any().pixels(), p.outputs, gradient(input_bias), args.accumulates(input_bias), mine.tools);
+}
+
+size_t forward_workspace(const Problem& p, DType dtype, int variant, const Extra& extra) {
+  Scratch scratch;
+  dispatch_float(dtype, "quadratic_conv2d",
+                 [&]<class T>() { ForwardScratch<T>(scratch, p, Worker(p, variant == 0, extra)); });
+  return scratch.bytes();
+}
+
+size_t backward_workspace(const Problem& p, DType dtype, uint64_t mask, const Extra& extra) {
+  Scratch scratch;
+  dispatch_float(dtype, "quadratic_conv2d",
+                 [&]<class T>() { BackwardScratch<T>(scratch, p, mask, Worker(p, false, extra), extra); });
+  return scratch.bytes();
+}
+
+template void forward(const Problem&, const ForwardArgs&, const Extra&, const Term<float>&);
+template void forward(const Problem&, const ForwardArgs&, const Extra&, const Term<double>&);
+template void backward(const Problem&, const BackwardArgs&, const Extra&, const Term<float>&);
+template void backward(const Problem&, const BackwardArgs&, const Extra&, const Term<double>&);
+
+}  // namespace parabola::factors

@@ -1,0 +1,69 @@
+// Shapes, costs and needs of the quadratic convolutions.
+#include <algorithm>
+
+#include "engine/ops/quadratic_conv2d/factors.h"
+
+namespace parabola::factors {
+
+bool Problem::same_patches() const {
+  if (!linear) return false;
+  ConvGeometry other = *linear;
+  other.K = stacked.K;
+  return other == stacked;
+}
+
+int64_t Problem::chunk_images() const { return std::min(stacked.N, chunk_tiles / tiles.parts * tiles.images_per_tile); }
+
+Problem make_problem(std::string_view op, const QuadraticConvAttributes& attributes, const Shape& x,
+                     const std::optional<Shape>& weight, int64_t J, const Shape& factor, int64_t outputs) {
+  std::optional<ConvGeometry> linear;
+  if (weight) linear = conv_geometry(op, x, *weight, attributes.linear);
+  ConvGeometry stacked = conv_geometry(op, x, factor, attributes.quadratic);
+  if (linear && (linear->Ho != stacked.Ho || linear->Wo != stacked.Wo))
+    fail<ShapeError>(op, "output sizes: got ", linear->Ho, " x ", linear->Wo, " from the linear kernel and ",
+                     stacked.Ho, " x ", stacked.Wo, " from the factors, expected the same");
+  if (linear && linear->K != outputs)
+    fail<ShapeError>(op, "weight: got ", *weight, ", expected ", outputs, " output channels as the quadratic term has");
+  stacked.K = 2 * J * factor[0];
+  const ConvGeometry& tiled = linear ? *linear : stacked;
+  const PixelTiles tiles(forward_sampling(tiled), tiled.depth());
+  constexpr int64_t chunk_elements = 1 << 20;  // 4 MiB of floats stay in the last level of cache
+  const int64_t image_tiles = chunk_elements / std::max<int64_t>(1, tiles.size * stacked.K) / tiles.parts;
+  return {linear, stacked, J, factor[0], outputs, tiles, std::max<int64_t>(1, image_tiles) * tiles.parts};
+}
+
+StepCost cost(const Problem& p, const Signature& s) {
+  const auto bytes = [&](int i) {
+    return s.has(i) ? static_cast<double>(s.inputs[static_cast<size_t>(i)].bytes()) : 0.0;
+  };
+  const double outputs = static_cast<double>(p.stacked.pixels() * p.outputs),
+               element = static_cast<double>(size_of(s.dtype()));
+  const double x = bytes(input_x), weight = bytes(input_weight), factors = bytes(input_a) + bytes(input_b);
+  const double y = outputs * element, products = static_cast<double>(p.stacked.pixels() * p.stacked.K) * element;
+  const double linear = p.linear ? p.linear->flops() : 0, stacked = p.stacked.flops();
+  StepCost cost{.forward = {linear + stacked, x + weight + factors, y}};
+  if (s.variant == 1) cost.forward.bytes_written += products;
+  if (s.wants_gradient(input_x) || s.gradient_mask >> input_a)  // a*x and b*x: computed again, or read
+    cost.backward = s.variant == 0 ? Cost{stacked, x + factors + y, 0} : Cost{0, products + y, 0};
+  add_backward(cost, s, input_x, {linear + stacked, y + weight + factors, x});
+  add_backward(cost, s, input_weight, {linear, x + y, weight});
+  add_backward(cost, s, input_bias, {outputs, y, 0});
+  if (s.wants_gradient(input_a) || s.wants_gradient(input_b))  // both factors go together
+    cost.backward.flops += stacked, cost.backward.bytes_read += x, cost.backward.bytes_written += factors;
+  return cost;
+}
+
+Needs needs(const Signature& s) {
+  const bool dx = s.wants_gradient(input_x), kept = s.variant == 1;
+  const bool products = dx || s.gradient_mask >> input_a, recomputed = products && !kept;
+  const bool factors = s.wants_gradient(input_a) || s.wants_gradient(input_b);
+  Needs needs{.auxiliary = kept && products ? uint64_t{1} : 0};
+  const auto need = [&](int i, bool is_needed) { needs.inputs |= uint64_t{is_needed && s.has(i)} << i; };
+  need(input_x, s.wants_gradient(input_weight) || factors || recomputed);
+  need(input_weight, dx);
+  need(input_a, dx || recomputed);
+  need(input_b, dx || recomputed);
+  return needs;
+}
+
+}  // namespace parabola::factors

@@ -1,0 +1,107 @@
+#include "engine/ops/quadratic_conv2d/quadratic_conv2d.h"
+
+namespace parabola {
+namespace {
+
+using namespace factors;
+constexpr std::string_view name = "quadratic_conv2d";
+
+// a [J, K, R, S, C / groups] without its first axis.
+Shape kernel_of(const Shape& a) { return {a[1], a[2], a[3], a[4]}; }
+
+Problem problem_of(const Attributes& attributes, const Shape& x, const std::optional<Shape>& weight, const Shape& a) {
+  return make_problem(name, attributes.get<QuadraticConvAttributes>(), x, weight, a[0], kernel_of(a), a[1]);
+}
+
+// The weight counts where it is there; that its bytes are not needed does not matter.
+template <class Args>
+Problem problem_of(const Args& args) {
+  const Shape& weight = args.inputs[input_weight].shape;
+  return problem_of(args.attributes, args.inputs[input_x].shape,
+                    weight.rank() == 4 ? std::optional(weight) : std::nullopt, args.inputs[input_a].shape);
+}
+
+Problem problem_of(const Signature& s) {
+  return problem_of(s.attributes, s.shape(input_x),
+                    s.has(input_weight) ? std::optional(s.shape(input_weight)) : std::nullopt, s.shape(input_a));
+}
+
+// A row of q.
+Extra extra_of(const Problem& p) { return {.worker = p.outputs}; }
+
+template <class T>
+class ProductTerm final : public Term<T> {
+ public:
+  ProductTerm(const Problem& p, const Attributes& attributes)
+      : p_(p), scale_(static_cast<T>(attributes.get<QuadraticConvAttributes>().scale)) {}
+
+  void add(const Tile<T>& tile) const override {
+    for (int64_t group = 0; group < p_.stacked.groups; ++group)
+      add_quadratic_term(tile.pixels(), width(), p_.tile(tile.products, group), scale_, tile.y + group * width(),
+                         p_.outputs, tile.worker);
+  }
+
+  void gradients(const Tile<T>& tile) const override {
+    for (int64_t group = 0; group < p_.stacked.groups; ++group)
+      factor_gradients(tile.pixels(), width(), p_.tile(tile.products, group), scale_, tile.y + group * width(),
+                       p_.outputs, p_.tile(tile.gradients, group));
+  }
+
+ private:
+  int64_t width() const { return p_.K / p_.stacked.groups; }
+  const Problem& p_;
+  T scale_;
+};
+
+Layout layout(const Signature& s) {
+  const Shape& a = s.shape(input_a);
+  if (a.rank() != 5 || a[0] < 1)
+    fail<ShapeError>(name, "a: got ", a, ", expected [J, K, R, S, C / groups] with J at least 1");
+  const Problem p = problem_of(s);
+  require_shape(name, s, input_b, "b", a);
+  require_shape(name, s, input_bias, "bias", {p.outputs});
+  require_one_dtype(name, s);
+  Layout layout{.outputs = {{Shape{p.stacked.N, p.stacked.Ho, p.stacked.Wo, p.outputs}, s.dtype()}},
+                .forward_workspace = forward_workspace(p, s.dtype(), s.variant, extra_of(p)),
+                .backward_workspace = backward_workspace(p, s.dtype(), s.gradient_mask, extra_of(p))};
+  if (s.variant == 1) layout.auxiliary = {{p.stacked.output_shape(), s.dtype()}};
+  return layout;
+}
+
+StepCost cost(const Signature& s) {
+  const Problem p = problem_of(s);
+  StepCost cost = factors::cost(p, s);
+  const double outputs = static_cast<double>(p.stacked.pixels() * p.outputs), J = static_cast<double>(p.J);
+  cost.forward.flops += 2 * (J + 1) * outputs;
+  if (s.wants_gradient(input_x) || s.gradient_mask >> input_a) cost.backward.flops += 4 * J * outputs;
+  return cost;
+}
+
+}  // namespace
+
+const OpDef quadratic_conv2d_op = {
+    .name = name,
+    .layout = layout,
+    .cost = cost,
+    .needs = factors::needs,
+    .variants = 2,
+    .cpu = {[](const ForwardArgs& args) {
+              dispatch_float(args.inputs[0].dtype, name, [&]<class T>() {
+                const Problem p = problem_of(args);
+                factors::forward<T>(p, args, extra_of(p), ProductTerm<T>(p, args.attributes));
+              });
+            },
+            [](const BackwardArgs& args) {
+              dispatch_float(args.output_gradients[0].dtype, name, [&]<class T>() {
+                const Problem p = problem_of(args);
+                factors::backward<T>(p, args, extra_of(p), ProductTerm<T>(p, args.attributes));
+              });
+            }},
+};
+
+Tensor quadratic_conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& a, const Tensor& b,
+                        const QuadraticConvAttributes& attributes) {
+  return apply(quadratic_conv2d_op, {x, weight, bias, a, b}, attributes);
+}
+
+}  // namespace parabola
