@@ -19,7 +19,7 @@ REPLAY = [(12, 1), (13, 2)]
 # Name, what it is, spans of its bytes, span of its gradient's bytes: (begin, end, how it ends, words).
 LIVES = [
     ("x", "the block's input", [(-0.45, 18.6, "fade", "stays: input of a CheckpointScope")], (10, 18.6, "fade")),
-    ("c₁", "conv1(x)", [(0, 17, "", "stays: saved, since a convolution is dear to repeat")], (16, 18, "")),
+    ("c₁", "conv1(x)", [(0, 13, "", "stays: saved, since a convolution is dear to repeat")], (16, 18, "")),
     ("n₁", "bn1(c₁)", [(1, 5, "evicted", "evicted when let go"), (12, 14, "replayed", "")], (15, 17, "")),
     ("r₁", "relu(n₁)", [(2, 5, "evicted", "evicted"), (13, 16, "replayed", "")], (14, 16, "")),
     ("c₂", "conv2(r₁)", [(3, 7.3, "dead", "stays while n₂ might be replayed")], (11, 15, "")),
@@ -191,6 +191,7 @@ text(at(0) + 9, y + 17.5, "parameters; the base is frozen: no gradients, nothing
 box(at(14) + 1, y + BAR + 6, at(20.5) - at(14), 8, GREEN, radius=3)
 
 text(at(7.7), memory + ROW * 4 + 17, "the next block keeps y: nothing will ask for c₂, n₂, s again", 12.5)
+text(at(13.15), memory + ROW * 1 + 17, "n₁ is there again, and that was all c₁ was kept for", 12.5)
 text(at(14.15), memory + ROW * 2 + 17, "only a stepping stone: gone again", 12.5)
 
 # ---- The count, added up from LIVES
@@ -204,7 +205,7 @@ points.append((at(times[-1]), base))
 svg.append(f'<path d="M{" L".join(f"{x:g} {y:g}" for x, y in points)} Z" fill="#cfe3f1" stroke="{BLUE}" '
            'stroke-width="1.6" stroke-linejoin="round"/>')
 line(at(-0.45), base, at(21), base, GREY)
-for time in (4.5, 8, 13.5):
+for time in (4.5, 8, 12.5):
     text(at(time), base - step * alive(time) + 17, str(alive(time)), 13, INK, "middle", font_weight="bold")
 
 # ---- Legend
