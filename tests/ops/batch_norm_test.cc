@@ -19,7 +19,7 @@ double at(const Array& values, int64_t i) { return values[static_cast<size_t>(i)
 
 std::vector<Array> reference(const std::vector<Array>& in, bool training, double eps) {
   const int64_t channels = static_cast<int64_t>(in[1].size()), count = static_cast<int64_t>(in[0].size());
-  const double rows = static_cast<double>(count / channels);
+  const double rows = static_cast<double>(count) / static_cast<double>(channels);
   Array y(in[0].size());
   for (int64_t c = 0; c < channels; ++c) {
     double mean = 0, variance = 0;

@@ -98,6 +98,7 @@ TEST_CASE("golden: clipping to a global norm") {
       const GoldenCase golden(below ? "clip_grad_norm_below" : "clip_grad_norm", dtype);
       const std::vector<Tensor> gradients = {golden.get("before/first"), golden.get("before/second")};
       std::vector<Tensor> p;  // from zero, a step at rate -1 ends at the clipped gradients
+      p.reserve(gradients.size());
       for (const Tensor& g : gradients) p.push_back(Tensor::full(g.shape(), 0, dtype));
       const Tensor norm = gradient_norm(gradients);
       Executor::instance().step.learning_rate = -1;

@@ -28,6 +28,7 @@ std::vector<Tensor> tensors(DType dtype, uint32_t seed, double low = -1, double 
 
 std::vector<Tensor> zeros_like(const std::vector<Tensor>& like) {
   std::vector<Tensor> result;
+  result.reserve(like.size());
   for (const Tensor& t : like) result.push_back(Tensor::full(t.shape(), 0, t.dtype(), Category::optimizer));
   return result;
 }
