@@ -1,7 +1,7 @@
 // Updates of parameters in place, many tensors at once and each in one pass over memory. They are no part of a tape:
-// call them where none is open, or after its backward. The i-th tensors of all spans belong together and have one shape and dtype; a parameter
-// without a gradient (an absent tensor) is left as it is, as in PyTorch. The learning rate and the number of the update
-// come from the step record. ShapeError, DTypeError, UsageError.
+// call them where none is open, or after its backward. The i-th tensors of all spans belong together and have one shape
+// and dtype; a parameter without a gradient (an absent tensor) is left as it is, as in PyTorch. The learning rate and
+// the number of the update come from the step record. ShapeError, DTypeError, UsageError.
 #pragma once
 #include <span>
 
