@@ -246,6 +246,36 @@ TEST_CASE("policy: dead values die at once in forward, with a tape and without")
   }
 }
 
+TEST_CASE("policy: backward frees a value with its last use, long before the turn of its producer") {
+  // Six squares that are replayed together: at the most, five of their values and two gradients are alive.
+  const auto peak_of = [](const std::function<Tensor(const Tensor& early)>& use) {
+    const Tensor weight = leaf({0.5F, -1, 0.25F, 2, -0.5F, 1, 1.5F, -2});
+    Tape tape;
+    Tensor early = scale(weight, 2), y = weight;
+    const size_t before = activation_bytes() - tensor;
+    {
+      const PolicyScope mark(Policy::recompute);
+      for (int i = 0; i < 6; ++i) y = square(y);
+    }
+    const Tensor loss = sum(scale(y, 1)) + use(early);
+    y = early = Tensor();
+    Memory::of({}).reset_peak();
+    tape.backward(loss);
+    return Memory::of({}).peak_activation_bytes() - before;
+  };
+  const Tensor zero = leaf({0}, false);
+  const size_t chain = 5 * tensor + 2 * tensor + loss_bytes;
+  const auto nothing = [&](const Tensor&) { return sum(zero); };
+  const auto read = [&](const Tensor& early) { return sum(square(early)); };
+  const auto claimed = [&](const Tensor& early) {
+    relu(early);  // leads nowhere, but that it does is known only now
+    return sum(zero);
+  };
+  CHECK(peak_of(nothing) == chain);
+  CHECK(peak_of(read) == chain + tensor);  // its gradient, for the producer
+  CHECK(peak_of(claimed) == chain);
+}
+
 TEST_CASE("policy: random ops draw the same numbers in a replay, and others in another step or node") {
   const Net net = [](const Tensor& weight) { return square(noise(square(noise(weight)))); };
   const Floats gradient = run(Checkpoint::none, net).gradient;
