@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <vector>
 
 #include "tests/support/test.h"
 
@@ -12,8 +13,14 @@ namespace {
 
 struct Counts {
   int passed = 0, failed = 0, skipped = 0;
-  bool ran = false;  // false when doctest only answered a query such as --list-test-cases
+  bool ran = false;      // false when doctest only answered a query such as --list-test-cases
+  bool complete = true;  // false when an option left cases out
 } counts;
+
+std::vector<bool (*)(bool)>& final_checks() {
+  static std::vector<bool (*)(bool)> checks;
+  return checks;
+}
 
 // Counts cases, prints each skipped one with its reason, and shows on a terminal which case runs now; where output goes
 // to a file, it names the cases that take long instead. doctest itself prints the failures.
@@ -48,11 +55,18 @@ class Listener : public doctest::IReporter {
     }
   }
 
-  void test_run_end(const doctest::TestRunStats&) override { save_counts(0); }
+  void test_run_end(const doctest::TestRunStats&) override {
+    for (const auto check : final_checks())
+      if (!check(counts.complete)) ++counts.failed;
+    save_counts(0);
+  }
 
   // doctest calls this for what a filter leaves out, too: only a case marked doctest::skip() counts.
   void test_case_skipped(const doctest::TestCaseData& test) override {
-    if (test.m_skip && !options_.no_skip) ++counts.skipped;
+    if (test.m_skip && !options_.no_skip)
+      ++counts.skipped;
+    else
+      counts.complete = false;
   }
 
   void report_query(const doctest::QueryData&) override {}
@@ -79,6 +93,10 @@ REGISTER_LISTENER("skips", 1, Listener);
 
 }  // namespace
 
+namespace parabola {
+void at_the_end(bool (*check)(bool complete)) { final_checks().push_back(check); }
+}  // namespace parabola
+
 // Takes every option of doctest (--help lists them): build/bin/tests -tc='*conv2d*'. Where PARABOLA_TEST_COUNTS names a
 // file, the counts go there as "passed failed skipped", for whoever sums up several runs, and the last line is theirs.
 int main(int argc, char** argv) {
@@ -90,5 +108,5 @@ int main(int argc, char** argv) {
     std::cout << "tests: " << counts.passed << " passed, " << counts.failed << " failed, " << counts.skipped
               << " skipped" << std::endl;
   }
-  return status;
+  return counts.failed > 0 ? 1 : status;
 }

@@ -86,6 +86,7 @@ struct StepRecord {
   uint64_t step = 0;
   double learning_rate = 0;
   int64_t update = 0;  // updates of the optimizer, this one counted (Adam's bias correction)
+  bool operator==(const StepRecord&) const = default;
 };
 
 // Bytes as a kernel sees them. pointer is null where the tensor is absent or not wanted.
@@ -146,7 +147,7 @@ struct OpDef {
     void (*forward)(const ForwardArgs&) = nullptr;
     void (*backward)(const BackwardArgs&) = nullptr;  // null: no input can have a gradient
   };
-  Kernels cpu, cuda;  // a null CUDA forward raises "[op] has no CUDA kernel"
+  Kernels cpu;  // CUDA's are in the table below; an op without any raises "[op] has no CUDA kernel"
 };
 
 // CUDA kernels are compiled into objects of their own (engine/ops/NAME.cu), which put themselves into this table when

@@ -2,21 +2,19 @@
 #include <algorithm>
 
 #include "engine/core/error.h"
-#include "engine/core/thread_pool.h"
+#include "engine/ops/binary.h"
 #include "engine/tape/executor.h"
 #include "engine/tape/tape.h"
 
 namespace parabola {
 namespace {
 
+// target += more, by the kernel of the op add: it goes element by element, so the sum may lie where a term was.
 void add_into(const Tensor& target, const Tensor& more) {
-  dispatch_float(target.dtype(), "accumulate", [&]<class T>() {
-    T* to = target.data<T>();
-    const T* from = more.data<T>();
-    parallel_for(target.elements(), 1 << 15, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) to[i] += from[i];
-    });
-  });
+  const TensorView inputs[] = {view_of(target), view_of(more)};
+  const Attributes none;
+  Executor::instance().forward(add_op, {.attributes = none, .inputs = inputs, .outputs = {inputs, 1}}, 0, {},
+                               target.device());
 }
 
 }  // namespace
@@ -80,7 +78,8 @@ void Tape::replay(int index) {
   for (size_t i = 0; i < node.inputs.size(); ++i)
     if (node.inputs[i] >= 0 && !(node.op->mutates >> i & 1)) require_version(node, node.inputs[i]);
   std::vector<TensorSpec> specs;
-  const Layout layout = node.op->layout(signature_of(node, specs));
+  const Device device = values_[static_cast<size_t>(node.outputs[0])].storage->device();
+  const Layout layout = layout_of(*node.op, signature_of(node, specs), device);
   const std::vector<TensorView> inputs = views(node.inputs), outputs = views(node.outputs),
                                 auxiliary = views(node.auxiliary);
   ForwardArgs args{.attributes = node.attributes, .inputs = inputs, .outputs = outputs, .auxiliary = auxiliary};
@@ -88,8 +87,7 @@ void Tape::replay(int index) {
   args.random = random_of(index);
   args.replay = true;
   args.auxiliary_ready = auxiliary_ready;
-  Executor::instance().forward(*node.op, args, layout.forward_workspace, node.cost.forward,
-                               values_[static_cast<size_t>(node.outputs[0])].storage->device());
+  Executor::instance().forward(*node.op, args, layout.forward_workspace, node.cost.forward, device);
   drop_replay_claims_if_unneeded(index, to_settle);
   settle(std::move(to_settle));
 }
@@ -99,8 +97,7 @@ void Tape::materialize(Storage& target) {
   std::vector<Storage*> missing = {&target};
   while (!missing.empty()) {
     const Storage& next = *missing.back();
-    // One that several nodes asked for is on the stack several times; it may be there by now, or have served them all.
-    if (next.resident() || next.dead()) {
+    if (next.resident()) {  // by now, as it was on the stack for several nodes
       missing.pop_back();
       continue;
     }
@@ -122,7 +119,7 @@ void Tape::backward(const Tensor& loss) {
   Value& root = values_[static_cast<size_t>(loss.value())];
   if (!root.needs_gradient) fail<UsageError>("backward", "the loss depends on no tensor that requires a gradient");
   finished_ = true;
-  root.gradient = Tensor::full(root.shape, 1.0, root.dtype);
+  root.gradient = Tensor::full(root.shape, 1.0, root.dtype, Category::activations, loss.device());
   for (int index = static_cast<int>(nodes_.size()) - 1; index >= 0; --index) {
     Node& node = nodes_[static_cast<size_t>(index)];
     const bool reached = std::ranges::any_of(
@@ -153,7 +150,8 @@ void Tape::backward_node(int index) {
       output_gradients.push_back({nullptr, output.shape, output.dtype});
       continue;
     }
-    if (!output.gradient) output.gradient = Tensor::full(output.shape, 0.0, output.dtype);
+    if (!output.gradient)
+      output.gradient = Tensor::full(output.shape, 0.0, output.dtype, Category::activations, output.storage->device());
     output_gradients.push_back(view_of(output.gradient));
   }
 
@@ -173,7 +171,8 @@ void Tape::backward_node(int index) {
     const bool seen = std::find(node.inputs.begin(), node.inputs.begin() + static_cast<std::ptrdiff_t>(i),
                                 node.inputs[i]) != node.inputs.begin() + static_cast<std::ptrdiff_t>(i);
     if (seen) {
-      repeated.emplace_back(gradient, Tensor::empty(input.shape, input.dtype));
+      repeated.emplace_back(gradient,
+                            Tensor::empty(input.shape, input.dtype, Category::activations, input.storage->device()));
       input_gradients.push_back(view_of(repeated.back().second));
       continue;
     }
@@ -185,7 +184,8 @@ void Tape::backward_node(int index) {
   }
 
   std::vector<TensorSpec> specs;
-  const Layout layout = node.op->layout(signature_of(node, specs));
+  const Device device = values_[static_cast<size_t>(node.outputs[0])].storage->device();
+  const Layout layout = layout_of(*node.op, signature_of(node, specs), device);
   const std::vector<TensorView> inputs = read_views(node.inputs, node.needs.inputs),
                                 outputs = read_views(node.outputs, node.needs.outputs),
                                 auxiliary = read_views(node.auxiliary, node.needs.auxiliary);
@@ -198,8 +198,7 @@ void Tape::backward_node(int index) {
                     .accumulate = accumulate};
   args.variant = node.variant;
   args.random = random_of(index);
-  Executor::instance().backward(*node.op, args, layout.backward_workspace, node.cost.backward,
-                                values_[static_cast<size_t>(node.outputs[0])].storage->device());
+  Executor::instance().backward(*node.op, args, layout.backward_workspace, node.cost.backward, device);
   for (const auto& [target, addend] : repeated) add_into(target, addend);
   // Only now: had the kernel failed, the gradient would show what happened to lie in its memory.
   for (int value : node.inputs)

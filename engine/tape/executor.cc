@@ -28,23 +28,40 @@ class Workspace {
 };
 
 const OpDef::Kernels& kernels_for(const OpDef& op, Device device) {
-  const OpDef::Kernels& kernels = device.kind == DeviceKind::cpu ? op.cpu : op.cuda;
-  if (!kernels.forward && !op.view)
-    fail<DeviceError>(op.name, "has no ", device.kind == DeviceKind::cpu ? "CPU" : "CUDA", " kernel");
-  return kernels;
+  if (device.kind == DeviceKind::cpu) return op.cpu;
+  static const OpDef::Kernels none;
+  const CudaKernels::Entry* entry = CudaKernels::of(op);
+  return entry ? entry->kernels : none;
 }
 
-void require_finite(const OpDef& op, const char* direction, std::span<const TensorView> results) {
+template <class Kernel>
+void require_kernel(const OpDef& op, Kernel kernel, Device device) {
+  if (!kernel) fail<DeviceError>(op.name, "has no ", device.kind == DeviceKind::cpu ? "CPU" : "CUDA", " kernel");
+}
+
+void require_finite(const OpDef& op, const char* direction, std::span<const TensorView> results, Device device) {
   for (size_t i = 0; i < results.size(); ++i) {
     const TensorView& result = results[i];
-    if (!result || (result.dtype != DType::f32 && result.dtype != DType::f64)) continue;
-    dispatch_float(result.dtype, op.name, [&]<class T>() {
+    if (!result || !is_floating(result.dtype)) continue;
+    dispatch_any_float(result.dtype, op.name, [&]<class T>() {
+      const T* values = result.data<T>();
+      std::vector<T> copy;
+      if (device.kind != DeviceKind::cpu) {
+        copy.resize(static_cast<size_t>(result.shape.elements()));
+        backend_of(device).copy(device.index, copy.data(), values, copy.size() * sizeof(T),
+                                DeviceBackend::Copy::to_host);
+        values = copy.data();
+      }
       for (int64_t k = 0; k < result.shape.elements(); ++k)
-        if (!std::isfinite(result.data<T>()[k]))
-          fail<Error>(op.name, direction, " produced ", result.data<T>()[k], " at flat index ", k, " of result ", i,
-                      " of shape ", result.shape, ", expected finite values");
+        if (const double value = static_cast<double>(values[k]); !std::isfinite(value))
+          fail<Error>(op.name, direction, " produced ", value, " at flat index ", k, " of result ", i, " of shape ",
+                      result.shape, ", expected finite values");
     });
   }
+}
+
+DeviceStream stream_of(Device device) {
+  return device.kind == DeviceKind::cpu ? nullptr : backend_of(device).stream(device.index);
 }
 
 }  // namespace
@@ -56,24 +73,54 @@ Executor& Executor::instance() {
 
 void Executor::forward(const OpDef& op, const ForwardArgs& args, size_t workspace_bytes, const Cost& cost,
                        Device device) {
+  const auto kernel = kernels_for(op, device).forward;
+  require_kernel(op, kernel, device);
   Workspace workspace(workspace_bytes, device);
   ForwardArgs with_workspace = args;
   with_workspace.workspace = workspace.block();
-  with_workspace.step = &step;
-  kernels_for(op, device).forward(with_workspace);
+  with_workspace.step = step_on(device);
+  with_workspace.stream = stream_of(device);
+  kernel(with_workspace);
   (args.replay ? work.replay_flops : work.flops) += cost.flops;
-  if (check_finite) require_finite(op, "forward", args.outputs);
+  if (check_finite) require_finite(op, "forward", args.outputs, device);
 }
 
 void Executor::backward(const OpDef& op, const BackwardArgs& args, size_t workspace_bytes, const Cost& cost,
                         Device device) {
+  const auto kernel = kernels_for(op, device).backward;
+  require_kernel(op, kernel, device);
   Workspace workspace(workspace_bytes, device);
   BackwardArgs with_workspace = args;
   with_workspace.workspace = workspace.block();
-  with_workspace.step = &step;
-  kernels_for(op, device).backward(with_workspace);
+  with_workspace.step = step_on(device);
+  with_workspace.stream = stream_of(device);
+  kernel(with_workspace);
   work.flops += cost.flops;
-  if (check_finite) require_finite(op, "backward", args.input_gradients);
+  if (check_finite) require_finite(op, "backward", args.input_gradients, device);
+}
+
+// Kernels on a device read the record from there; it is sent again when it has changed.
+const StepRecord* Executor::step_on(Device device) {
+  if (device.kind == DeviceKind::cpu) return &step;
+  SentStep& sent = sent_steps_[device.index];
+  if (!sent.bytes || sent.record != step) {
+    if (!sent.bytes) sent.bytes = std::make_unique<Storage>(sizeof step, device, Category::inputs);
+    backend_of(device).copy(device.index, sent.bytes->data(), &step, sizeof step, DeviceBackend::Copy::to_device);
+    sent.record = step;
+  }
+  return reinterpret_cast<const StepRecord*>(sent.bytes->data());
+}
+
+Device device_of(const OpDef& op, std::span<const Tensor> inputs) {
+  const Tensor* first = nullptr;
+  for (const Tensor& input : inputs) {
+    if (!input) continue;
+    if (!first) first = &input;
+    if (input.device() != first->device())
+      fail<DeviceError>(op.name, "inputs are on ", first->device().str(), " and ", input.device().str(),
+                        ", expected one device");
+  }
+  return first ? first->device() : Device{};
 }
 
 std::vector<TensorSpec> specs_of(std::span<const Tensor> tensors) {
@@ -95,10 +142,8 @@ std::vector<Tensor> run_untracked(const OpDef& op, std::span<const Tensor> input
   Executor& executor = Executor::instance();
   const std::vector<TensorSpec> specs = specs_of(inputs);
   const Signature signature{attributes, specs};
-  const Layout layout = op.layout(signature);
-  Device device;
-  for (const Tensor& input : inputs)
-    if (input) device = input.device();
+  const Device device = device_of(op, inputs);
+  const Layout layout = layout_of(op, signature, device);
   std::vector<Tensor> outputs, auxiliary;
   if (op.view)
     return {Tensor(inputs[0].storage(), layout.outputs[0].shape, inputs[0].dtype(),

@@ -1,6 +1,9 @@
 // The executor: the only caller of kernels, in forward, backward and replay, and for ops outside of any tape. It
 // provides workspace, picks the device's kernel, counts work, and looks for NaN and Inf where asked to.
 #pragma once
+#include <map>
+#include <memory>
+
 #include "engine/core/op.h"
 
 namespace parabola {
@@ -21,7 +24,18 @@ class Executor {
 
   void forward(const OpDef& op, const ForwardArgs& args, size_t workspace_bytes, const Cost& cost, Device device);
   void backward(const OpDef& op, const BackwardArgs& args, size_t workspace_bytes, const Cost& cost, Device device);
+
+ private:
+  const StepRecord* step_on(Device device);
+  struct SentStep {
+    StepRecord record;
+    std::unique_ptr<Storage> bytes;
+  };
+  std::map<int, SentStep> sent_steps_;  // by number of the device
 };
+
+// The one device that the inputs are on. DeviceError, naming the op, where they are on several.
+Device device_of(const OpDef& op, std::span<const Tensor> inputs);
 
 // The specs of tensors as an op's rules see them.
 std::vector<TensorSpec> specs_of(std::span<const Tensor> tensors);

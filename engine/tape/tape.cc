@@ -87,11 +87,10 @@ std::vector<Tensor> Tape::record(const OpDef& op, std::span<const Tensor> inputs
   if (inputs.size() > bits_of_masks)
     fail<UsageError>(op.name, "got ", inputs.size(), " inputs, expected at most ", bits_of_masks);
   Node node{.op = &op, .attributes = attributes, .scope = Scope::current()};
-  Device device;
+  const Device device = device_of(op, inputs);
   for (size_t i = 0; i < inputs.size(); ++i) {
     node.inputs.push_back(value_of(inputs[i]));
     if (!inputs[i]) continue;
-    device = inputs[i].device();
     if (op.cpu.backward && values_[static_cast<size_t>(node.inputs[i])].needs_gradient)
       node.gradient_mask |= uint64_t{1} << i;
   }
@@ -101,7 +100,7 @@ std::vector<Tensor> Tape::record(const OpDef& op, std::span<const Tensor> inputs
 
   const std::vector<TensorSpec> specs = specs_of(inputs);
   const Signature signature{node.attributes, specs, node.gradient_mask, node.variant};
-  const Layout layout = op.layout(signature);
+  const Layout layout = layout_of(op, signature, device);
   if (op.cost) node.cost = op.cost(signature);
   if (differentiable && op.needs) node.needs = op.needs(signature);
 

@@ -4,142 +4,18 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 
 #include "engine/core/error.h"
 #include "engine/core/thread_pool.h"
-#include "engine/tape/tape.h"
+#include "tests/ops/run_case.h"
+#include "tests/support/test.h"
 
 namespace parabola::test {
 namespace {
 
-// loss = sum(w * y), so that one number depends on every output element. An op from outside of the engine, as a user's.
-Layout projection_layout(const Signature& s) { return {.outputs = {{Shape{}, s.dtype()}}}; }
-
-const OpDef projection_op = {
-    .name = "test_projection",
-    .layout = projection_layout,
-    .needs = [](const Signature&) { return Needs{.inputs = 2}; },
-    .cpu = {[](const ForwardArgs& a) {
-              dispatch_float(a.inputs[0].dtype, "test_projection", [&]<class T>() {
-                double sum = 0;
-                for (int64_t i = 0; i < a.inputs[0].shape.elements(); ++i)
-                  sum += static_cast<double>(a.inputs[0].data<T>()[i]) * static_cast<double>(a.inputs[1].data<T>()[i]);
-                *a.outputs[0].data<T>() = static_cast<T>(sum);
-              });
-            },
-            [](const BackwardArgs& a) {
-              dispatch_float(a.inputs[1].dtype, "test_projection", [&]<class T>() {
-                for (int64_t i = 0; i < a.inputs[0].shape.elements(); ++i) {
-                  const T d = *a.output_gradients[0].data<T>() * a.inputs[1].data<T>()[i];
-                  T& dx = a.input_gradients[0].data<T>()[i];
-                  dx = a.accumulates(0) ? dx + d : d;
-                }
-              });
-            }},
-};
-
-const OpDef sum_losses_op = {
-    .name = "test_sum_losses",
-    .layout = projection_layout,
-    .cpu = {[](const ForwardArgs& a) {
-              dispatch_float(a.inputs[0].dtype, "test_sum_losses", [&]<class T>() {
-                T sum = 0;
-                for (const TensorView& input : a.inputs) sum += *input.data<T>();
-                *a.outputs[0].data<T>() = sum;
-              });
-            },
-            [](const BackwardArgs& a) {
-              dispatch_float(a.output_gradients[0].dtype, "test_sum_losses", [&]<class T>() {
-                for (size_t i = 0; i < a.input_gradients.size(); ++i)
-                  if (a.wants(static_cast<int>(i))) *a.input_gradients[i].data<T>() = *a.output_gradients[0].data<T>();
-              });
-            }},
-};
-
 std::vector<std::string>& checked() {
   static std::vector<std::string> names;
   return names;
-}
-
-struct Run {
-  std::vector<Array> outputs, gradients;  // gradients empty where not wanted
-  double loss = 0;
-};
-
-struct RunOptions {
-  DType dtype = DType::f64;
-  Checkpoint checkpoint = Checkpoint::standard;
-  int threads = 1;
-  std::optional<size_t> only;  // the one input whose gradient is wanted
-  int backwards = 1;
-  bool gradients = true;
-};
-
-Array values_of(const Tensor& tensor) {
-  Array values;
-  if (tensor)
-    for (int64_t i = 0; i < tensor.elements(); ++i) values.push_back(tensor.at(i));
-  return values;
-}
-
-// The inputs are rounded to float first, so that f32 and f64 runs see the same numbers.
-std::vector<Array> make_inputs(const OpCase& c) {
-  std::vector<Array> arrays;
-  for (size_t i = 0; i < c.inputs.size(); ++i) {
-    const Input& input = c.inputs[i];
-    Array values;
-    if (!input.absent)
-      values = random_array(input.shape.elements(), input.low, input.high, static_cast<uint32_t>(i), input.kink);
-    if (input.classes > 0)
-      for (size_t k = 0; k < values.size(); ++k)
-        values[k] = static_cast<double>((k * 7 + 3) % static_cast<size_t>(input.classes));
-    arrays.push_back(values);
-  }
-  return arrays;
-}
-
-Run run_case(const OpCase& c, const std::vector<Array>& arrays, const RunOptions& options) {
-  set_threads(options.threads);
-  std::vector<Tensor> inputs;
-  for (size_t i = 0; i < c.inputs.size(); ++i) {
-    const Input& input = c.inputs[i];
-    if (input.absent) {
-      inputs.emplace_back();
-    } else if (input.classes > 0) {
-      inputs.push_back(Tensor::from(std::vector<int32_t>(arrays[i].begin(), arrays[i].end()), input.shape));
-    } else {
-      inputs.push_back(Tensor::from(arrays[i], input.shape).to(options.dtype, Category::inputs));
-      const bool wanted = input.gradient && (!options.only || *options.only == i);
-      if (wanted) inputs.back().set_requires_gradient(true);
-    }
-  }
-  Run run;
-  for (int repeat = 0; repeat < options.backwards; ++repeat) {
-    run.outputs.clear();
-    Tape tape({.checkpoint = options.checkpoint, .seed = 7, .step = 3});
-    std::vector<Tensor> losses;
-    {
-      const std::vector<Tensor> outputs = parabola::apply(*c.op, inputs, c.attributes);
-      for (size_t k = 0; k < outputs.size(); ++k) {
-        run.outputs.push_back(values_of(outputs[k]));
-        const Tensor weights = Tensor::from(random_array(outputs[k].elements(), -1, 1, 1000 + static_cast<uint32_t>(k)),
-                                            outputs[k].shape())
-                                   .to(outputs[k].dtype(), Category::inputs);
-        losses.push_back(apply(projection_op, {outputs[k], weights}));
-      }
-    }  // the outputs' handles die here, so that the policy decides what stays
-    const Tensor loss = losses.empty() ? Tensor() : parabola::apply(sum_losses_op, losses)[0];
-    if (loss) run.loss = loss.item();
-    if (options.gradients && loss) tape.backward(loss);
-  }
-  for (const Tensor& input : inputs)
-    run.gradients.push_back(input && input.requires_gradient() ? values_of(input.gradient()) : Array());
-  return run;
-}
-
-bool wants_any_gradient(const OpCase& c) {
-  return std::ranges::any_of(c.inputs, [](const Input& i) { return i.gradient && !i.absent && i.classes == 0; });
 }
 
 struct WorstDifference {
@@ -219,6 +95,7 @@ double worst_gradient_error(const OpCase& c) {
 void check_op(const OpCase& c) {
   INFO("op ", std::string(c.op->name), ", case ", c.name);
   checked().push_back(std::string(c.op->name));
+  if (const Device device = test_device(); device != Device{}) return check_op_on(device, c);
   const std::vector<Array> arrays = make_inputs(c);
   const bool differentiable = wants_any_gradient(c) && c.op->cpu.backward;
   const std::vector<Array> expected = c.reference(arrays);

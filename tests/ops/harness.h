@@ -3,6 +3,8 @@
 //   f32 gradients against the f64 ones                                  accumulation: a second backward adds
 //   replay (everything recomputed) and every variant: the same bits     1 and 3 threads: the same bits
 //   each gradient alone (the others not wanted): the same bits
+// Where PARABOLA_TEST_DEVICE names another device than the CPU, it is compared with the CPU instead
+// (device_harness.cc).
 #pragma once
 #include <functional>
 #include <string>

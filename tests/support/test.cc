@@ -90,6 +90,16 @@ bool long_tests() {
   return value && std::string_view(value) == "1";
 }
 
+Device test_device() {
+  const char* value = std::getenv("PARABOLA_TEST_DEVICE");
+  const std::string_view name = value && *value ? value : "cpu";
+  if (name == "cpu") return {};
+  if (name == "cuda") return {DeviceKind::cuda, 0};
+  if (name.starts_with("cuda:") && name.size() == 6 && name[5] >= '0' && name[5] <= '9')
+    return {DeviceKind::cuda, name[5] - '0'};
+  fail<UsageError>("test", "PARABOLA_TEST_DEVICE: got ", printable(name), ", expected cpu, cuda or cuda:N");
+}
+
 std::string data_folder() {
   const char* value = std::getenv("PARABOLA_DATA");
   const std::string folder = value && *value ? value : "../shared/data";

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/core/dtype.h"
+
 // Leaves the current test case and has it counted as skipped, with the reason printed; only in the body of a TEST_CASE
 // or SUBCASE, since it returns. A case that failed an assertion before stays failed.
 #define SKIP(reason)                    \
@@ -25,6 +27,14 @@ void forget_skip();                                   // called by the listener 
 
 // True in `make test-long` (PARABOLA_LONG=1): more cases of a property, all images instead of 1,000.
 bool long_tests();
+
+// The device that ops and models are tested on: PARABOLA_TEST_DEVICE (cpu, cuda, cuda:1), by default the CPU.
+// UsageError for another word.
+Device test_device();
+
+// Has `check` called when all cases have run, before the last line is printed; `complete` says that none was left out
+// by an option. It may print lines of its own, and returns whether all is well.
+void at_the_end(bool (*check)(bool complete));
 
 // Folder of the development data: PARABOLA_DATA, by default ../shared/data. Empty where there is none.
 std::string data_folder();
