@@ -51,7 +51,7 @@ endif
 LIBRARY_SOURCES := $(wildcard $(addsuffix /*.cc,engine/* engine/*/* layers layers/* optim data))
 COMMON_SOURCES  := $(wildcard apps/common/*.cc)
 APP_SOURCES     := $(wildcard apps/*.cc)
-TEST_SOURCES    := $(filter-out tests/fuzz/%,$(wildcard $(addsuffix /*.cc,tests tests/* tests/*/*)))
+TEST_SOURCES    := $(filter-out tests/fuzz/% tests/emulated/%,$(wildcard $(addsuffix /*.cc,tests tests/* tests/*/*)))
 
 objects = $(patsubst %.cc,$(BUILD)/obj/%.o,$(1))
 OBJECTS := $(call objects,$(LIBRARY_SOURCES) $(COMMON_SOURCES) $(APP_SOURCES) $(TEST_SOURCES))
