@@ -1,5 +1,5 @@
-// The elementwise heart of the quadratic ops: q = sum_j a_j∘b_j on a tile that is still in cache, and its gradients. A
-// function K(q) of the term (PAPER 6.3) would go into add_quadratic_term and factor_gradients, nowhere else.
+// The elementwise heart of the quadratic ops: q = sum_j a_j∘b_j on a tile that is still in cache, its way into y, and
+// the gradients. A function K(q) of the term (PAPER 6.3) would go into add_scaled and factor_gradients, nowhere else.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -13,8 +13,15 @@ struct FactorTile {
   int64_t ranks, row_stride, rank_stride;
 };
 
-// y += scale * sum_j a_j∘b_j for rows of `width` values, y's rows `stride` elements apart. y, the linear term, is
-// complete before, so that it compares equal to itself where the product is zero. `q` is scratch of one row.
+// y += scale * q, rows `stride` elements apart. y, the linear term, is complete before, so that it compares equal to
+// itself where the product is zero.
+template <class T>
+void add_scaled(int64_t rows, int64_t width, T scale, const T* q, int64_t q_stride, T* y, int64_t stride) {
+  for (int64_t row = 0; row < rows; ++row, q += q_stride, y += stride)
+    for (int64_t c = 0; c < width; ++c) y[c] = std::fma(scale, q[c], y[c]);
+}
+
+// y += scale * sum_j a_j∘b_j for rows of `width` values. `q` is scratch of one row.
 template <class T>
 void add_quadratic_term(int64_t rows, int64_t width, const FactorTile<T>& f, T scale, T* y, int64_t stride, T* q) {
   for (int64_t row = 0; row < rows; ++row, y += stride) {
@@ -24,7 +31,7 @@ void add_quadratic_term(int64_t rows, int64_t width, const FactorTile<T>& f, T s
       a += f.rank_stride, b += f.rank_stride;
       for (int64_t c = 0; c < width; ++c) q[c] = std::fma(a[c], b[c], q[c]);
     }
-    for (int64_t c = 0; c < width; ++c) y[c] = std::fma(scale, q[c], y[c]);
+    add_scaled<T>(1, width, scale, q, width, y, stride);
   }
 }
 

@@ -18,6 +18,7 @@
 #include "engine/ops/permute.h"
 #include "engine/ops/quadratic_conv2d/quadratic_conv2d.h"
 #include "engine/ops/quadratic_conv2d/quadratic_conv2d_normed.h"
+#include "engine/ops/quadratic_conv2d/quadratic_conv2d_shared.h"
 #include "engine/ops/quadratic_linear.h"
 #include "engine/ops/reduce.h"
 #include "engine/ops/relu.h"
@@ -50,6 +51,7 @@ std::span<const OpDef* const> all_ops() {
       &quadratic_conv2d_normed_inference_op,
       &quadratic_conv2d_normed_op,
       &quadratic_conv2d_op,
+      &quadratic_conv2d_shared_op,
       &quadratic_linear_op,
       &relu_op,
       &sgd_op,

@@ -57,8 +57,8 @@ size_t forward_workspace(const Problem& p, DType dtype, int variant, const Extra
 size_t backward_workspace(const Problem& p, DType dtype, uint64_t gradient_mask, const Extra& extra);
 
 // Of what both ops do; the op adds its term's.
-StepCost cost(const Problem& p, const Signature& s);
-Needs needs(const Signature& s);
+StepCost common_cost(const Problem& p, const Signature& s);
+Needs common_needs(const Signature& s);
 
 // A tile of output pixels [begin, end): its rows of the products a*x and b*x, of their gradients, of y or dy; scratch
 // of the worker and, in backward, of the chunk, which began at pixel `chunk_begin`.

@@ -32,7 +32,7 @@ Problem make_problem(std::string_view op, const QuadraticConvAttributes& attribu
   return {linear, stacked, J, factor[0], outputs, tiles, std::max<int64_t>(1, image_tiles) * tiles.parts};
 }
 
-StepCost cost(const Problem& p, const Signature& s) {
+StepCost common_cost(const Problem& p, const Signature& s) {
   const auto bytes = [&](int i) {
     return s.has(i) ? static_cast<double>(s.inputs[static_cast<size_t>(i)].bytes()) : 0.0;
   };
@@ -53,7 +53,7 @@ StepCost cost(const Problem& p, const Signature& s) {
   return cost;
 }
 
-Needs needs(const Signature& s) {
+Needs common_needs(const Signature& s) {
   const bool dx = s.wants_gradient(input_x), kept = s.variant == 1;
   const bool products = dx || s.gradient_mask >> input_a, recomputed = products && !kept;
   const bool factors = s.wants_gradient(input_a) || s.wants_gradient(input_b);

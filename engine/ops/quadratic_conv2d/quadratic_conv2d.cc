@@ -70,7 +70,7 @@ Layout layout(const Signature& s) {
 
 StepCost cost(const Signature& s) {
   const Problem p = problem_of(s);
-  StepCost cost = factors::cost(p, s);
+  StepCost cost = common_cost(p, s);
   const double outputs = static_cast<double>(p.stacked.pixels() * p.outputs), J = static_cast<double>(p.J);
   cost.forward.flops += 2 * (J + 1) * outputs;
   if (s.wants_gradient(input_x) || s.gradient_mask >> input_a) cost.backward.flops += 4 * J * outputs;
@@ -83,7 +83,7 @@ const OpDef quadratic_conv2d_op = {
     .name = name,
     .layout = layout,
     .cost = cost,
-    .needs = factors::needs,
+    .needs = common_needs,
     .variants = 2,
     .cpu = {[](const ForwardArgs& args) {
               dispatch_float(args.inputs[0].dtype, name, [&]<class T>() {
