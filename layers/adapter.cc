@@ -189,8 +189,7 @@ class LoraDepthwiseAdapter final : public Adapter {
 std::unique_ptr<Adapter> make_adapter(const Host& host, const AdapterSpec& spec) {
   if (const auto* layer = dynamic_cast<const Linear*>(&host)) {
     if (spec.form == AdapterForm::lora) return std::make_unique<LoraLinearAdapter>(*layer, spec);
-    if (spec.form == AdapterForm::neuron_wise) return std::make_unique<QuadraticLinearAdapter>(*layer, spec);
-    fail<UsageError>("adapter", spec.layer, ": a linear layer has no shared form, expected neuron-wise");
+    return std::make_unique<QuadraticLinearAdapter>(*layer, spec);
   }
   const auto& conv = dynamic_cast<const Conv2d&>(host);
   const bool depthwise = conv.options().depthwise();
@@ -201,9 +200,7 @@ std::unique_ptr<Adapter> make_adapter(const Host& host, const AdapterSpec& spec)
     case AdapterForm::neuron_wise:
       if (depthwise) return std::make_unique<QuadraticDepthwiseAdapter>(conv, spec);
       return std::make_unique<QuadraticConvAdapter>(conv, spec);
-    case AdapterForm::shared:
-      if (depthwise) fail<UsageError>("adapter", spec.layer, ": a depthwise convolution has no shared form");
-      return std::make_unique<SharedAdapter>(conv, spec);
+    case AdapterForm::shared: return std::make_unique<SharedAdapter>(conv, spec);
   }
   return nullptr;
 }
@@ -226,20 +223,22 @@ int64_t adapter_parameters(const Host& host, const AdapterSpec& spec) {
 void attach_adapters(Module& model, const std::vector<AdapterSpec>& specs, uint64_t seed) {
   std::map<std::string, Module*> by_name;
   for (auto& [name, module] : model.modules()) by_name.emplace(name, module);
-  for (size_t i = 0; i < specs.size(); ++i) {
-    const AdapterSpec& spec = specs[i];
+  std::map<Host*, std::unique_ptr<Adapter>> adapters;
+  for (const AdapterSpec& spec : specs) {
     const auto found = by_name.find(spec.layer);
     Host* host = found == by_name.end() ? nullptr : dynamic_cast<Host*>(found->second);
     if (!host)
       fail<UsageError>("adapter", "layer '", printable(spec.layer),
                        "' is not one of the model's linear or convolution layers");
-    std::unique_ptr<Adapter> adapter = make_adapter(*host, spec);
+    check_adapter(*host, spec);
     // Each adapter draws from sequences of its own, so the one of a layer does not depend on which others there are.
     uint64_t key = seed;
     for (char c : spec.layer) key = (key ^ static_cast<unsigned char>(c)) * 0x100000001b3u;  // FNV-1a
-    adapter->initialize(key);
-    host->attach(std::move(adapter));
+    const auto [place, is_new] = adapters.emplace(host, make_adapter(*host, spec));
+    if (!is_new) fail<UsageError>("adapter", printable(spec.layer), ": is named twice, expected one adapter a layer");
+    place->second->initialize(key);
   }
+  for (auto& [host, adapter] : adapters) host->attach(std::move(adapter));
 }
 
 void attach_adapters(Module& model, const AdapterOptions& options, uint64_t seed) {
@@ -247,8 +246,10 @@ void attach_adapters(Module& model, const AdapterOptions& options, uint64_t seed
 }
 
 void detach_adapters(Module& model) {
+  std::vector<Host*> hosts;  // collected first: the adapters are modules of the model too, and go while this runs
   for (auto& [name, module] : model.modules())
-    if (auto* host = dynamic_cast<Host*>(module)) host->detach();
+    if (auto* host = dynamic_cast<Host*>(module)) hosts.push_back(host);
+  for (Host* host : hosts) host->detach();
 }
 
 }  // namespace parabola

@@ -18,6 +18,9 @@ namespace parabola {
 enum class AdapterForm : uint8_t { neuron_wise, shared, lora };
 std::string_view name_of(AdapterForm form);  // "neuron-wise", "shared", "lora"
 
+// Largest rank, kernel and dilation: far beyond use, and small enough that no product of them overflows.
+constexpr int largest_adapter_size = 4096;
+
 // One adapter, complete: what the metadata of a weights file says of it.
 struct AdapterSpec {
   std::string layer;  // full name of its host
@@ -44,8 +47,12 @@ std::vector<std::string> default_hosts(Module& model);
 // sides). UsageError: no layer matches; an even kernel, or one that cannot keep the layer's output size.
 std::vector<AdapterSpec> plan_adapters(Module& model, const AdapterOptions& options, int64_t head_parameters = 0);
 
+// UsageError naming the layer where it has an adapter already, cannot have one of this form or size, or where the
+// adapter's window cannot be centred on the layer's.
+void check_adapter(const Host& host, const AdapterSpec& spec);
+
 // Attaches adapters and draws their weights from `seed`. UsageError naming the layer where one is not a Linear or
-// Conv2d, or has an adapter already.
+// Conv2d, or as check_adapter(); nothing was attached then.
 void attach_adapters(Module& model, const std::vector<AdapterSpec>& specs, uint64_t seed);
 void attach_adapters(Module& model, const AdapterOptions& options, uint64_t seed = 0);
 

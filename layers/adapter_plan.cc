@@ -33,14 +33,6 @@ AdapterSpec spec_for(const std::string& name, const Host& host, const AdapterOpt
     const int span = conv->dilation * (conv->kernel - 1);
     spec.dilation =
         options.dilation.value_or(atrous && spec.kernel > 1 ? std::max(1, span / (spec.kernel - 1)) : conv->dilation);
-    if ((spec.dilation * (spec.kernel - 1) - span) % 2 != 0)
-      fail<UsageError>("adapter", name, ": kernel ", spec.kernel, " with dilation ", spec.dilation,
-                       " cannot be centred on the layer's ", conv->kernel, "x", conv->kernel,
-                       " window, expected an odd kernel");
-    if (conv->padding + (spec.dilation * (spec.kernel - 1) - span) / 2 < 0)
-      fail<UsageError>("adapter", name, ": kernel ", spec.kernel, " with dilation ", spec.dilation,
-                       " would need negative padding, expected a window at least ", span + 1 - 2 * conv->padding,
-                       " wide");
   }
   // Grouped convolutions keep the neuron-wise form: shared products would mix the groups.
   spec.form = lora                                      ? AdapterForm::lora
@@ -48,6 +40,7 @@ AdapterSpec spec_for(const std::string& name, const Host& host, const AdapterOpt
                                                         : AdapterForm::neuron_wise;
   const double scale = lora || spec.form == AdapterForm::shared ? 1.0 : 1.0 / spec.rank;
   spec.scale = options.scale.value_or(scale);
+  check_adapter(host, spec);
   return spec;
 }
 
@@ -77,6 +70,29 @@ void choose_widths(std::vector<AdapterSpec>& lora, const std::vector<Host*>& hos
 }
 
 }  // namespace
+
+void check_adapter(const Host& host, const AdapterSpec& spec) {
+  const std::string layer = printable(spec.layer);
+  if (host.adapter()) fail<UsageError>("adapter", layer, ": has an adapter already, expected none");
+  for (const int size : {spec.rank, spec.kernel, spec.dilation})
+    if (size < 1 || size > largest_adapter_size)
+      fail<UsageError>("adapter", layer, ": got rank ", spec.rank, ", kernel ", spec.kernel, ", dilation ",
+                       spec.dilation, ", expected 1 to ", largest_adapter_size);
+  const Conv2dOptions* conv = convolution(host);
+  if (spec.form == AdapterForm::shared && !(conv && conv->groups == 1))
+    fail<UsageError>("adapter", layer, ": cannot have the shared form, which mixes all channels of a full convolution,",
+                     " expected neuron-wise or lora");
+  if (!conv) return;
+  const int span = conv->dilation * (conv->kernel - 1), own = spec.dilation * (spec.kernel - 1);
+  if ((own - span) % 2 != 0)
+    fail<UsageError>("adapter", layer, ": kernel ", spec.kernel, " with dilation ", spec.dilation,
+                     " cannot be centred on the layer's ", conv->kernel, "x", conv->kernel,
+                     " window, expected an odd kernel");
+  if (conv->padding + (own - span) / 2 < 0)
+    fail<UsageError>("adapter", layer, ": kernel ", spec.kernel, " with dilation ", spec.dilation,
+                     " would need negative padding, expected a window at least ", span + 1 - 2 * conv->padding,
+                     " wide");
+}
 
 std::vector<std::string> default_hosts(Module& model) {
   std::vector<std::string> depthwise, larger;

@@ -1,7 +1,6 @@
 #include "layers/weights.h"
 
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -96,19 +95,23 @@ AdapterRecord AdapterRecord::parse(const std::string& json) {
     const nlohmann::json root = nlohmann::json::parse(json);
     AdapterRecord record{root.at("method"), root.at("match"), {}};
     for (const nlohmann::json& layer : root.at("layers")) {
+      // Sizes come from outside: none may overflow or allocate without bound.
+      const auto size = [&](const char* key) {
+        const nlohmann::json& value = layer.at(key);
+        if (!value.is_number_unsigned() || value < 1 || value > largest_adapter_size)
+          throw FormatError(concat(key, ": got ", printable(value.dump()), ", expected 1 to ", largest_adapter_size));
+        return value.get<int>();
+      };
       AdapterSpec spec{.layer = layer.at("layer"),
-                       .rank = layer.at("rank"),
-                       .kernel = layer.at("kernel"),
-                       .dilation = layer.at("dilation"),
+                       .rank = size("rank"),
+                       .kernel = size("kernel"),
+                       .dilation = size("dilation"),
                        .scale = layer.at("scale")};
       const std::string form = layer.at("form");
       bool known = false;
       for (AdapterForm candidate : {AdapterForm::neuron_wise, AdapterForm::shared, AdapterForm::lora})
         if (form == name_of(candidate)) spec.form = candidate, known = true;
-      // Sizes come from outside: none may overflow or allocate without bound.
-      const auto sane = [](int value) { return value >= 1 && value <= 4096; };
-      if (!known || !sane(spec.rank) || !sane(spec.kernel) || !sane(spec.dilation) || !std::isfinite(spec.scale))
-        throw FormatError("a layer's form, rank, kernel, dilation or scale is not one that adapters have");
+      if (!known) throw FormatError(concat("form: got ", printable(form), ", expected neuron-wise, shared or lora"));
       record.specs.push_back(spec);
     }
     return record;
