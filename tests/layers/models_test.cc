@@ -1,0 +1,169 @@
+// The registry: sizes, names as PyTorch's files have them, and that every model runs and learns under every policy.
+#include "layers/models/models.h"
+
+#include <cmath>
+#include <set>
+
+#include "data/preprocess.h"
+#include "engine/core/error.h"
+#include "engine/core/random.h"
+#include "engine/ops/cross_entropy.h"
+#include "engine/tape/tape.h"
+#include "layers/weights.h"
+#include "tests/support/test.h"
+
+namespace parabola {
+namespace {
+
+// "1,596,874", as the registry's summaries write numbers.
+std::string with_commas(int64_t n) {
+  std::string text = std::to_string(n);
+  for (auto at = static_cast<std::ptrdiff_t>(text.size()) - 3; at > 0; at -= 3)
+    text.insert(static_cast<size_t>(at), ",");
+  return text;
+}
+
+using Tensors = std::map<std::string, Shape>;
+
+Tensors in_files(const Module& model) {
+  Tensors tensors;
+  for (const Module::Entry& entry : model.tensors())
+    tensors.emplace(entry.name, file_shape(entry.tensor->shape(), entry.layout));
+  return tensors;
+}
+
+void add_norm(Tensors& tensors, const std::string& name, int64_t channels) {
+  for (const char* part : {"weight", "bias", "running_mean", "running_var"})
+    tensors.emplace(name + "." + part, Shape{channels});
+}
+
+// The state dict of a CIFAR ResNet of akamaster/pytorch_resnet_cifar10 with `blocks` blocks a stage.
+Tensors published_resnet(int blocks) {
+  Tensors tensors{{"conv1.weight", {16, 3, 3, 3}}, {"linear.weight", {10, 64}}, {"linear.bias", {10}}};
+  add_norm(tensors, "bn1", 16);
+  int64_t in = 16;
+  for (int stage = 1; stage <= 3; ++stage) {
+    const int64_t out = 8 << stage;
+    for (int block = 0; block < blocks; ++block) {
+      const std::string name = concat("layer", stage, ".", block, ".");
+      tensors.emplace(name + "conv1.weight", Shape{out, in, 3, 3});
+      tensors.emplace(name + "conv2.weight", Shape{out, out, 3, 3});
+      add_norm(tensors, name + "bn1", out);
+      add_norm(tensors, name + "bn2", out);
+      in = out;
+    }
+  }
+  return tensors;
+}
+
+Tensor random_images(const Shape& image, int64_t count) {
+  const Tensor images = Tensor::empty({count, image[0], image[1], image[2]}, DType::f32, Category::inputs);
+  Random random({1, Stream::test});
+  for (float& value : images.span<float>()) value = static_cast<float>(random.normal());
+  return images;
+}
+
+}  // namespace
+
+TEST_CASE("models: parameter counts are the published ones, and the summaries say them") {
+  const std::map<std::string, int64_t> expected = {
+      {"resnet20", 269722},
+      {"resnet32", 464154},
+      {"resnet44", 658586},
+      {"resnet56", 853018},
+      {"resnet110", 1727962},
+      {"qresnet14", 518938},
+      {"convnext_cifar", 1596874},
+      {"quadranet_cifar", 1686474},
+      {"convnext_mnist", 237682},
+      {"qmlp", 2007050},
+      {"mlp", 669706},
+  };
+  CHECK(models::all().size() == expected.size());
+  for (const ModelInfo& info : models::all()) {
+    CAPTURE(info.name);
+    REQUIRE(expected.contains(info.name));
+    const int64_t count = parameter_count(*info.make({}));
+    CHECK(count == expected.at(info.name));
+    CHECK(info.summary.find(" " + with_commas(count) + " parameters") != std::string::npos);
+  }
+}
+
+TEST_CASE("models: the CIFAR ResNets have the tensors of the published files") {
+  const std::map<std::string, int> blocks = {
+      {"resnet20", 3}, {"resnet32", 5}, {"resnet44", 7}, {"resnet56", 9}, {"resnet110", 18}};
+  for (const auto& [name, count] : blocks) {
+    CAPTURE(name);
+    CHECK(in_files(*models::create(name)) == published_resnet(count));
+  }
+}
+
+TEST_CASE("models: a published ResNet loads by its names") {
+  if (data_folder().empty()) SKIP(missing_data());
+  const auto model = models::create("resnet20");
+  const Safetensors file(data_folder() + "/weights/resnet20-cifar10.safetensors");
+  load_weights(*model, file);
+  // One value in the middle of a kernel, to see that the layout is turned the right way round.
+  std::vector<float> stored(16 * 3 * 3 * 3);
+  file.read(*file.find("conv1.weight"), DType::f32, reinterpret_cast<std::byte*>(stored.data()), 4 * stored.size());
+  const Tensor& weight = *model->tensors()[0].tensor;
+  CHECK(weight.at(((5 * 3 + 2) * 3 + 1) * 3 + 0) == stored[((5 * 3 + 0) * 3 + 2) * 3 + 1]);
+  CHECK(weight.at(((7 * 3 + 0) * 3 + 2) * 3 + 2) == stored[((7 * 3 + 2) * 3 + 0) * 3 + 2]);
+}
+
+TEST_CASE("models: every entry of the registry is complete") {
+  std::set<std::string> names;
+  for (const ModelInfo& info : models::all()) {
+    CAPTURE(info.name);
+    CHECK(names.insert(info.name).second);
+    CHECK(info.summary.find('\n') == std::string::npos);
+    const Preprocessing preprocessing = Preprocessing::parse(info.preprocessing);
+    CHECK(Shape{preprocessing.height, preprocessing.width, preprocessing.channels()} == info.image);
+    const auto model = info.make({.classes = 7});
+    CHECK(set_trainable(*model, info.head + ".*", true) >= 2);  // at least a weight and a bias
+    for (const Recipe& recipe : {info.train, info.adapt}) {
+      CHECK((recipe.optimizer == "sgd" || recipe.optimizer == "adamw"));
+      CHECK((recipe.schedule == "constant" || recipe.schedule == "cosine"));
+      CHECK(recipe.learning_rate > 0);
+    }
+    CHECK(&models::info(info.name) == &info);
+  }
+  CHECK_THROWS_WITH_AS(models::info("resnet21"), doctest::Contains("resnet21"), UsageError);
+}
+
+TEST_CASE("models: every one runs forward and backward, in both modes, with the same bits under every policy") {
+  for (const ModelInfo& info : models::all()) {
+    if (info.name == "resnet32" || info.name == "resnet44" || info.name == "resnet56" || info.name == "resnet110")
+      continue;  // resnet20's code, only longer
+    CAPTURE(info.name);
+    const Tensor images = random_images(info.image, 3);
+    const Tensor labels = Tensor::from(std::vector<int32_t>{0, 6, 3}, {3});
+    std::vector<std::vector<float>> first;
+    for (const Checkpoint policy : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks}) {
+      CAPTURE(name_of(policy));
+      // Narrow copies: full-size ones would take seconds. drop_path where the model has it.
+      ModelOptions options{.classes = 7, .widths = {8, 16, 16}, .depths = {1, 2, 1}, .drop_path = 0.5};
+      if (info.name.ends_with("mlp")) options.widths = {16, 16};
+      const auto model = models::create(info.name, options, 4);
+      std::vector<std::vector<float>> all;
+      {
+        Tape tape({.checkpoint = policy, .seed = 1});
+        const Tensor loss = cross_entropy((*model)(images), labels);
+        CHECK(std::isfinite(loss.item()));
+        tape.backward(loss);
+      }
+      for (const Module::Entry& entry : model->tensors()) {
+        CAPTURE(entry.name);
+        const Tensor result = entry.buffer ? *entry.tensor : entry.tensor->gradient();
+        REQUIRE(result.defined());
+        all.push_back(result.to_vector<float>());
+      }
+      if (!first.empty()) CHECK(all == first);
+      first = all;
+      model->set_training(false);
+      CHECK((*model)(images).shape() == Shape{3, 7});
+    }
+  }
+}
+
+}  // namespace parabola
