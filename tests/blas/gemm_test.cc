@@ -1,5 +1,10 @@
 #include "engine/blas/gemm.h"
 
+// g++ 12 takes the undefined operands inside its own AVX-512 intrinsics for mistakes (GCC bug 105593).
+#ifndef __clang__
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
 #include <Eigen/Core>
 #include <array>
 #include <cmath>
