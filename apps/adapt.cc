@@ -30,8 +30,6 @@ void run(const Flags& given) {
   Recipe recipe = recipe_for(flags, usual, data.train->size());
   if (flags.method == "none") recipe.epochs = 0;
   const Augmentation augmentation = augmentation_for(flags, data);
-  open_run_folder(flags);
-  JsonLines json(flags.json);
 
   const auto as_int = [](const std::optional<int64_t>& v) {
     return v ? std::optional<int>(static_cast<int>(*v)) : std::nullopt;
@@ -40,6 +38,8 @@ void run(const Flags& given) {
                                as_int(flags.dilation), flags.scale};
   const int64_t base_parameters = parameter_count(*loaded.model);
   prepare_adaptation(loaded, flags.method, options, flags.seed);
+  open_run_folder(flags);
+  JsonLines json(flags.json);
   out << "model   " << info.name << ", " << format_count(base_parameters) << " parameters from "
       << printable(flags.weights) << "\n"
       << "method  " << describe_method(flags.method, loaded) << ", "

@@ -78,6 +78,9 @@ void Trainer::train_epoch(int64_t epoch) {
   for (Batch batch; loader_.next(batch);) {
     const double loss = step(batch, epoch_score_);
     ++batch_;
+    WorkCounters& work = Executor::instance().work;  // summed up here, so that a state within an epoch has all of it
+    result_.flops += std::exchange(work.flops, 0);
+    result_.replay_flops += std::exchange(work.replay_flops, 0);
     result_.seconds += now() - begun;
     begun = now();
     if (progress_) progress_->step(batch.labels.elements(), loss, epoch_score_.top1());
@@ -97,8 +100,6 @@ TrainerResult Trainer::run() {
     train_epoch(epoch_);
     result_.train_loss = epoch_score_.loss;
     result_.steps = steps_;
-    result_.flops += std::exchange(work.flops, 0);
-    result_.replay_flops += std::exchange(work.replay_flops, 0);
     result_.peak_activation_bytes = std::max(result_.peak_activation_bytes, Memory::of({}).peak_activation_bytes());
     result_.images_per_second = static_cast<double>((epoch_ + 1) * loader_.images()) / std::max(result_.seconds, 1e-9);
     const bool last = epoch_ + 1 == settings_.recipe.epochs, measured = last || !settings_.final_only;
