@@ -1,0 +1,58 @@
+// The app bench, run as a user runs it. Times are not looked at: they are the machine's.
+#include "tests/apps/cli.h"
+
+namespace parabola {
+namespace {
+
+void check_bench(const Json& result, const std::string& model, const std::string& mode) {
+  check_keys(result, {"model", "mode", "batch", "threads", "device", "dtype", "checkpoint", "step_ms_median",
+                      "step_ms_min", "images_per_second", "peak_activation_bytes", "saved_activation_bytes", "flops",
+                      "gflops_per_second", "replay_flops"});
+  CHECK(result.at("model") == model);
+  CHECK(result.at("mode") == mode);
+  CHECK(result.at("device") == "cpu");
+  CHECK(result.at("dtype") == "f32");
+  CHECK(result.at("flops") > 0);
+  CHECK(result.at("peak_activation_bytes") >= result.at("saved_activation_bytes"));
+  CHECK(result.at("step_ms_median") >= result.at("step_ms_min"));
+}
+
+}  // namespace
+
+TEST_CASE("bench: a training step of an adapted model, kept and replayed") {
+  const Arguments command{"bench", "--model", "convnext_mnist", "--adapt", "--batch", "4", "--threads", "1"};
+  const Json kept = result_of(command + Arguments{"--rank", "3", "--checkpoint", "none"});
+  const Json replayed = result_of(command + Arguments{"--rank", "3", "--checkpoint", "blocks"});
+  for (const Json& result : {kept, replayed}) {
+    check_bench(result, "convnext_mnist", "train");
+    CHECK(result.at("batch") == 4);
+    CHECK(result.at("threads") == 1);
+  }
+  CHECK(kept.at("checkpoint") == "none");
+  CHECK(kept.at("replay_flops") == 0);
+  CHECK(replayed.at("replay_flops") > 0);
+  CHECK(replayed.at("flops") >= kept.at("flops"));  // ops that keep x only compute a and b again in their backward
+  CHECK(replayed.at("saved_activation_bytes") < kept.at("saved_activation_bytes"));
+  CHECK(replayed.at("peak_activation_bytes") < kept.at("peak_activation_bytes"));
+}
+
+TEST_CASE("bench: inference keeps nothing") {
+  const Json result = result_of({"bench", "--model", "mlp", "--mode", "infer", "--batch", "4"});
+  check_bench(result, "mlp", "infer");
+  CHECK(result.at("saved_activation_bytes") == 0);
+  // Two flops a weight and image; bias and ReLU add less than a hundredth.
+  const double least = 4 * 2 * (784.0 * 512 + 512 * 512 + 512 * 10);
+  CHECK(result.at("flops") >= least);
+  CHECK(result.at("flops") < 1.01 * least);
+}
+
+TEST_CASE("bench: wrong input is refused with one line") {
+  check_error(run_program({"bench"}), 2, "--model");
+  check_error(run_program({"bench", "--model", "resnet21"}), 2, "did you mean resnet20?");
+  check_error(run_program({"bench", "--model", "mlp", "--rank", "2"}), 2, "--adapt");
+  check_error(run_program({"bench", "--model", "mlp", "--adapt"}), 2, "no convolution");
+  check_error(run_program({"bench", "--model", "mlp", "--op", "gelu"}), 2, "not built yet");
+  check_error(run_program({"bench", "--model", "mlp", "--dtype", "bf16"}), 2, "not built yet");
+}
+
+}  // namespace parabola
