@@ -7,6 +7,8 @@
 #include "engine/ops/concat.h"
 #include "engine/ops/conv2d/conv2d.h"
 #include "engine/ops/cross_entropy.h"
+#include "engine/ops/depthwise/depthwise_conv2d.h"
+#include "engine/ops/depthwise/quadratic_depthwise_conv2d.h"
 #include "engine/ops/dropout.h"
 #include "engine/ops/gelu.h"
 #include "engine/ops/gradient_norm.h"
@@ -37,6 +39,7 @@ std::span<const OpDef* const> all_ops() {
       &concat_op,
       &conv2d_op,
       &cross_entropy_op,
+      &depthwise_conv2d_op,
       &drop_path_op,
       &dropout_op,
       &gelu_op,
@@ -52,6 +55,7 @@ std::span<const OpDef* const> all_ops() {
       &quadratic_conv2d_normed_op,
       &quadratic_conv2d_op,
       &quadratic_conv2d_shared_op,
+      &quadratic_depthwise_conv2d_op,
       &quadratic_linear_op,
       &relu_op,
       &sgd_op,

@@ -1,0 +1,189 @@
+#include "engine/ops/depthwise/kernels.h"
+#include "engine/ops/depthwise/part.h"
+
+namespace parabola::depthwise {
+namespace {
+
+// With g the gradient of y and s the scale (PAPER 4):
+//   dbias = sum g           dC = corr(x, g)              dA_j = corr(x, s g∘b_j)        dB_j = corr(x, s g∘a_j)
+//   dx = C^T g + sum_j A_j^T (s g∘b_j) + B_j^T (s g∘a_j)
+// The gradient tiles hold g for the linear kernel, s g∘b_j for A_j and s g∘a_j for B_j.
+template <class T>
+class Backward {
+ public:
+  Backward(const Problem& problem, uint64_t wanted, bool kept, Scratch scratch)
+      : problem_(problem), cut_(problem.any()), tile_(input_tile(problem)), wanted_(wanted), kept_(kept) {
+    needs_a_ = problem.quadratic && (wants(input_x) || wants(input_b));
+    needs_b_ = problem.quadratic && (wants(input_x) || wants(input_a));
+    if (problem.linear && (wants(input_x) || wants(input_weight)))
+      linear_.take(problem, *problem.linear, 1, true, scratch);
+    if (needs_a_ || needs_b_) factors_.take(problem, *problem.quadratic, 2 * problem.rank, true, scratch);
+    first_factor_sum_ = 1 + (wants(input_weight) ? linear_.taps : 0);  // the bias has the first
+    sums_size_ = first_factor_sum_ + (wants(input_a) || wants(input_b) ? factors_.planes * factors_.taps : 0);
+    sums_ = take_vectors<T>(scratch, cut_.groups * cut_.blocks * sums_size_);
+    tiles_size_ = tile_.vectors() + linear_.planes * linear_.plane_size() + factors_.planes * factors_.plane_size();
+    tiles_ = take_vectors<T>(scratch, thread_pool().threads() * tiles_size_);
+    workspace_ = scratch.bytes();
+  }
+  size_t workspace() const { return workspace_; }
+
+  void run(const BackwardArgs& args) {
+    thread_pool().run(cut_.blocks, [&](int64_t block, int) {
+      if (linear_) linear_.pack(args.inputs[input_weight], cut_, block, 0, 1);
+      for (const int input : {input_a, input_b})
+        if (factors_) factors_.pack(args.inputs[static_cast<size_t>(input)], cut_, block, input - input_a, 2);
+    });
+    clear<T>(tiles_, thread_pool().threads() * tiles_size_);
+    cut_.each_piece(
+        [&](Piece piece, Piece next, int worker) { run_piece(args, piece, next, tiles_ + worker * tiles_size_); });
+    thread_pool().run(cut_.blocks, [&](int64_t block, int) {
+      combine(args, input_bias, block, 0, 0, 1);
+      combine(args, input_weight, block, 0, 1, linear_.taps);
+      for (int64_t plane = 0; plane < factors_.planes; ++plane)
+        combine(args, input_a + static_cast<int>(plane % 2), block, plane / 2,
+                first_factor_sum_ + plane * factors_.taps, factors_.taps);
+    });
+  }
+
+ private:
+  bool wants(int input) const { return wanted_ >> input & 1; }
+
+  void run_piece(const BackwardArgs& args, Piece piece, Piece next, Vector<T>* tile) const {
+    const ConvGeometry& g = problem_.any();
+    const int64_t inputs = g.H * g.W, outputs = g.image_pixels();
+    const auto slice = [&](const TensorView& view, Piece p, int64_t pixels) {
+      return ChannelSlice<T>(view, cut_, p.block, p.image * pixels);
+    };
+    const auto x_of = [&](Piece p) { return slice(args.inputs[input_x], p, inputs); };
+    const auto dx_of = [&](Piece p) { return slice(args.input_gradients[input_x], p, inputs); };
+    const auto dy_of = [&](Piece p) { return slice(args.output_gradients[0], p, outputs); };
+    Ahead<T> ahead(inputs / pixel_lanes);
+    ahead.read(x_of(next), inputs);
+    ahead.read(dy_of(next), outputs);
+    ahead.write(dx_of(next), inputs);
+
+    Vector<T>*of_linear = tile + tile_.vectors(), *of_factors = of_linear + linear_.planes * linear_.plane_size();
+    Vector<T>* sums = sums_ + cut_.sum_of(piece) * sums_size_;
+    if (cut_.starts_sum(piece)) clear<T>(sums, sums_size_);
+    const ChannelSlice<T> x = x_of(piece), dx = dx_of(piece), dy = dy_of(piece);
+    if (x) fill_tile(x, g.H, g.W, tile_, tile);
+    if (linear_) fill_tile(dy, g.Ho, g.Wo, linear_.tables.gradient, of_linear);
+    if (factors_) fill_products(args, piece, dy, tile, of_factors);
+
+    if (wants(input_bias)) add_bias_gradient(dy, sums);
+    if (wants(input_weight)) add_weight_gradient<T, 1>(linear_, tile, of_linear, sums + 1);
+    for (int64_t plane = 0; plane < factors_.planes; plane += 2)
+      add_pair_gradients(tile, of_factors + plane * factors_.plane_size(),
+                         sums + first_factor_sum_ + plane * factors_.taps);
+    if (!dx) return;
+    const bool accumulate = args.accumulates(input_x);
+    if (linear_) add_input_gradient(linear_, piece.block, of_linear, dx, accumulate, ahead);
+    if (factors_) add_input_gradient(factors_, piece.block, of_factors, dx, accumulate || linear_, ahead);
+  }
+
+  // The gradient tiles of the factors, from what forward kept of a and b or, computed like there, from x.
+  void fill_products(const BackwardArgs& args, Piece piece, const ChannelSlice<T>& dy, const Vector<T>* tile,
+                     Vector<T>* gradients) const {
+    const Pass& pass = factors_.tables.forward;
+    const Vector<T> scale = Vector<T>{} + static_cast<T>(problem_.scale);
+    const int64_t size = factors_.plane_size();
+    for (size_t group = 0; group < pass.lanes.size(); group += pixel_lanes) {
+      const Link* lanes = &pass.lanes[group];
+      Vector<T> g[pixel_lanes];
+      int count = 0;
+      for (; count < pixel_lanes && lanes[count].other >= 0; ++count) g[count] = scale * dy[lanes[count].other];
+      for (int64_t j = 0; j < problem_.rank; ++j) {
+        const Sums<T> factors =
+            kept_ ? kept_factors(args, piece, j, lanes, count) : computed_factors(pass, piece, j, lanes, tile);
+        Vector<T>*for_a = gradients + 2 * j * size, *for_b = for_a + size;
+        for (int i = 0; i < count; ++i) {
+          const int32_t place = factors_.tables.places[static_cast<size_t>(lanes[i].other)];
+          if (needs_b_) for_a[place] = g[i] * factors.term[1][i];
+          if (needs_a_) for_b[place] = g[i] * factors.term[0][i];
+        }
+      }
+    }
+  }
+
+  // The values of a_j and b_j that are needed, in a group of pixels, as forward left them.
+  Sums<T> kept_factors(const BackwardArgs& args, Piece piece, int64_t j, const Link* lanes, int count) const {
+    Sums<T> factors;
+    for (size_t kept = needs_a_ ? 0 : 1; kept < (needs_b_ ? 2 : 1); ++kept) {
+      const ChannelSlice<T> from(args.auxiliary[kept], cut_, piece.block,
+                                 (j * cut_.images + piece.image) * problem_.any().image_pixels());
+      for (int i = 0; i < count; ++i) factors.term[kept][i] = from[lanes[i].other];
+    }
+    return factors;
+  }
+
+  Sums<T> computed_factors(const Pass& pass, Piece piece, int64_t j, const Link* lanes, const Vector<T>* tile) const {
+    Sums<T> factors;
+    const Vector<T>* weights = factors_.weights + factors_.first_weight(piece.block, 2 * j);
+    if (needs_a_ && needs_b_) {
+      sum_over_taps<T, 2>(pass, tile, lanes, weights, factors_.taps, factors);
+    } else {
+      sum_over_taps<T, 1>(pass, tile, lanes, weights + (needs_a_ ? 0 : factors_.taps), 0, factors);
+      if (needs_b_) std::copy_n(factors.term[0], pixel_lanes, factors.term[1]);
+    }
+    return factors;
+  }
+
+  void add_bias_gradient(const ChannelSlice<T>& dy, Vector<T>* sums) const {
+    Vector<T> sum{};
+    for (int64_t pixel = 0; pixel < problem_.any().image_pixels(); ++pixel) sum += dy[pixel];
+    sums[0] += sum;
+  }
+
+  void add_pair_gradients(const Vector<T>* tile, const Vector<T>* gradients, Vector<T>* sums) const {
+    if (wants(input_a) && wants(input_b)) {
+      add_weight_gradient<T, 2>(factors_, tile, gradients, sums);
+    } else if (wants(input_a)) {
+      add_weight_gradient<T, 1>(factors_, tile, gradients, sums);
+    } else if (wants(input_b)) {
+      add_weight_gradient<T, 1>(factors_, tile, gradients + factors_.plane_size(), sums + factors_.taps);
+    }
+  }
+
+  // The sums of all groups, in their order, become the gradient of filter j of one input.
+  void combine(const BackwardArgs& args, int input, int64_t block, int64_t j, int64_t first_sum, int64_t taps) const {
+    if (!wants(input)) return;
+    const ChannelSlice<T> gradient(args.input_gradients[static_cast<size_t>(input)], cut_, block, j * taps);
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      Vector<T> sum{};
+      for (int64_t group = 0; group < cut_.groups; ++group)
+        sum += sums_[(group * cut_.blocks + block) * sums_size_ + first_sum + tap];
+      gradient.set(tap, args.accumulates(input) ? gradient[tap] + sum : sum);
+    }
+  }
+
+  Problem problem_;
+  Cut<T> cut_;
+  Tile tile_;
+  uint64_t wanted_;
+  bool kept_, needs_a_ = false, needs_b_ = false;
+  Part<T> linear_, factors_;
+  Vector<T>*sums_ = nullptr, *tiles_ = nullptr;  // weight gradients [group][block][filter, tap]; tiles of each thread
+  int64_t first_factor_sum_ = 0, sums_size_ = 0, tiles_size_ = 0;
+  size_t workspace_ = 0;
+};
+
+}  // namespace
+
+size_t backward_workspace(const Problem& problem, DType dtype, uint64_t gradient_mask, bool kept) {
+  size_t bytes = 0;
+  dispatch_float(dtype, "depthwise_conv2d",
+                 [&]<class T>() { bytes = Backward<T>(problem, gradient_mask, kept, Scratch()).workspace(); });
+  return bytes;
+}
+
+template <class T>
+void backward(const Problem& problem, const BackwardArgs& args) {
+  uint64_t wanted = 0;
+  for (size_t i = 0; i < args.input_gradients.size(); ++i)
+    if (args.input_gradients[i]) wanted |= uint64_t{1} << i;
+  Backward<T>(problem, wanted, !args.auxiliary.empty(), Scratch(args.workspace)).run(args);
+}
+template void backward<float>(const Problem&, const BackwardArgs&);
+template void backward<double>(const Problem&, const BackwardArgs&);
+
+}  // namespace parabola::depthwise

@@ -1,0 +1,100 @@
+#include "engine/ops/depthwise/kernels.h"
+#include "engine/ops/depthwise/part.h"
+
+namespace parabola::depthwise {
+namespace {
+
+template <class T>
+class Forward {
+ public:
+  Forward(const Problem& problem, Scratch scratch)
+      : problem_(problem), cut_(problem.any()), tile_(input_tile(problem)) {
+    if (problem.linear) linear_.take(problem, *problem.linear, 1, false, scratch);
+    if (problem.quadratic) factors_.take(problem, *problem.quadratic, 2 * problem.rank, false, scratch);
+    tiles_ = take_vectors<T>(scratch, thread_pool().threads() * tile_.vectors());
+    workspace_ = scratch.bytes();
+  }
+  size_t workspace() const { return workspace_; }
+
+  void run(const ForwardArgs& args) {
+    thread_pool().run(cut_.blocks, [&](int64_t block, int) {
+      if (linear_) linear_.pack(args.inputs[input_weight], cut_, block, 0, 1);
+      for (const int input : {input_a, input_b})
+        if (factors_) factors_.pack(args.inputs[static_cast<size_t>(input)], cut_, block, input - input_a, 2);
+    });
+    clear<T>(tiles_, thread_pool().threads() * tile_.vectors());
+    cut_.each_piece(
+        [&](Piece piece, Piece next, int worker) { run_piece(args, piece, next, tiles_ + worker * tile_.vectors()); });
+  }
+
+ private:
+  void run_piece(const ForwardArgs& args, Piece piece, Piece next, Vector<T>* tile) const {
+    const ConvGeometry& g = problem_.any();
+    const int64_t inputs = g.H * g.W, outputs = g.image_pixels();
+    const auto x_of = [&](Piece p) { return ChannelSlice<T>(args.inputs[input_x], cut_, p.block, p.image * inputs); };
+    const auto y_of = [&](Piece p) { return ChannelSlice<T>(args.outputs[0], cut_, p.block, p.image * outputs); };
+    const Links pixels = (linear_ ? linear_ : factors_).tables.forward.lanes;
+    Ahead<T> ahead(static_cast<int64_t>(pixels.size()) / pixel_lanes);
+    ahead.read(x_of(next), inputs);
+    ahead.write(y_of(next), outputs);
+
+    fill_tile(x_of(piece), g.H, g.W, tile_, tile);
+    const ChannelSlice<T> y = y_of(piece), bias(args.inputs[input_bias], cut_, piece.block);
+    const Vector<T> shift = bias ? bias[0] : Vector<T>{}, scale = Vector<T>{} + static_cast<T>(problem_.scale);
+    for (size_t group = 0; group < pixels.size(); group += pixel_lanes) {
+      ahead.step();
+      Vector<T> product[pixel_lanes] = {};
+      for (int64_t j = 0; j < problem_.rank; ++j) add_product(args, piece, j, tile, group, product);
+      Sums<T> linear{};
+      const Vector<T>* weights = linear_.weights + linear_.first_weight(piece.block);
+      if (linear_) sum_over_taps<T, 1>(linear_.tables.forward, tile, &pixels[group], weights, 0, linear);
+      // The linear part is complete before the product is added, so a product of zero leaves it as it is. And
+      // q = scale * product is at hand for a kernel K(q) (PAPER 6.3).
+      Vector<T>* value = linear.term[0];
+      for (int i = 0; i < pixel_lanes; ++i) value[i] += shift;
+      if (factors_)
+        for (int i = 0; i < pixel_lanes; ++i) value[i] = multiply_add<T>(scale, product[i], value[i]);
+      for (int i = 0; i < pixel_lanes && pixels[group + i].other >= 0; ++i) y.set(pixels[group + i].other, value[i]);
+    }
+  }
+
+  // product += a_j * b_j of one group of pixels.
+  void add_product(const ForwardArgs& args, Piece piece, int64_t j, const Vector<T>* tile, size_t group,
+                   Vector<T>* product) const {
+    const Pass& pass = factors_.tables.forward;
+    const Link* lanes = &pass.lanes[group];
+    Sums<T> sums;
+    sum_over_taps<T, 2>(pass, tile, lanes, factors_.weights + factors_.first_weight(piece.block, 2 * j), factors_.taps,
+                        sums);
+    for (int i = 0; i < pixel_lanes; ++i) product[i] = multiply_add<T>(sums.term[0][i], sums.term[1][i], product[i]);
+    for (size_t kept = 0; kept < args.auxiliary.size(); ++kept) {
+      const ChannelSlice<T> to(args.auxiliary[kept], cut_, piece.block,
+                               (j * cut_.images + piece.image) * problem_.any().image_pixels());
+      for (int i = 0; i < pixel_lanes && lanes[i].other >= 0; ++i) to.set(lanes[i].other, sums.term[kept][i]);
+    }
+  }
+
+  Problem problem_;
+  Cut<T> cut_;
+  Tile tile_;
+  Part<T> linear_, factors_;
+  Vector<T>* tiles_ = nullptr;  // one a thread
+  size_t workspace_ = 0;
+};
+
+}  // namespace
+
+size_t forward_workspace(const Problem& problem, DType dtype) {
+  size_t bytes = 0;
+  dispatch_float(dtype, "depthwise_conv2d", [&]<class T>() { bytes = Forward<T>(problem, Scratch()).workspace(); });
+  return bytes;
+}
+
+template <class T>
+void forward(const Problem& problem, const ForwardArgs& args) {
+  Forward<T>(problem, Scratch(args.workspace)).run(args);
+}
+template void forward<float>(const Problem&, const ForwardArgs&);
+template void forward<double>(const Problem&, const ForwardArgs&);
+
+}  // namespace parabola::depthwise

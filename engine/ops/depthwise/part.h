@@ -1,0 +1,96 @@
+// One of a problem's two kernels, ready for the passes over a tile. Its *planes* are its filters: one for the linear
+// kernel, 2 J for the factors, in the order a_0, b_0, a_1, b_1, ... In backward each plane has a gradient tile.
+#pragma once
+#include "engine/ops/depthwise/accumulate.h"
+#include "engine/ops/depthwise/pieces.h"
+
+namespace parabola::depthwise {
+
+template <class T>
+Vector<T>* take_vectors(Scratch& scratch, int64_t count) {
+  return reinterpret_cast<Vector<T>*>(scratch.take<std::byte>(count * vector_bytes));
+}
+
+template <class T>
+void clear(Vector<T>* vectors, int64_t count) {
+  std::fill_n(vectors, count, Vector<T>{});
+}
+
+// The image into the middle of a tile, whose margins stay as they are.
+template <class T>
+void fill_tile(const ChannelSlice<T>& image, int64_t rows, int64_t columns, const Tile& tile, Vector<T>* to) {
+  for (int64_t row = 0; row < rows; ++row) {
+    Vector<T>* line = to + tile.at(row, 0);
+    for (int64_t column = 0; column < columns; ++column) line[column] = image[row * columns + column];
+  }
+}
+
+template <class T>
+struct Part {
+  int64_t planes = 0, taps = 0, columns = 0;  // columns: taps in a kernel row
+  Tables tables;
+  Vector<T>*weights = nullptr, *flipped = nullptr;  // [block][plane][tap]; flipped: the last column of a row first
+
+  explicit operator bool() const { return planes > 0; }
+  int64_t plane_size() const { return tables.gradient.vectors(); }
+  int64_t first_weight(int64_t block, int64_t plane = 0) const { return (block * planes + plane) * taps; }
+
+  void take(const Problem& problem, const ConvGeometry& g, int64_t plane_count, bool backward, Scratch& scratch) {
+    planes = plane_count, taps = g.R * g.S, columns = g.S;
+    tables = backward ? backward_tables(problem, g, planes, scratch) : forward_tables(problem, g, scratch);
+    weights = take_vectors<T>(scratch, first_weight(Cut<T>(g).blocks));
+    if (backward) flipped = take_vectors<T>(scratch, first_weight(Cut<T>(g).blocks));
+  }
+
+  // Filters [.., R, S, C] of one input become planes `first`, first + step, ...
+  void pack(const TensorView& filters, const Cut<T>& cut, int64_t block, int64_t first, int64_t step) {
+    if (!filters) return;
+    for (int64_t plane = first; plane < planes; plane += step) {
+      const ChannelSlice<T> filter(filters, cut, block, plane / step * taps);
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        const int64_t mirrored = tap - tap % columns + columns - 1 - tap % columns;
+        weights[first_weight(block, plane) + tap] = filter[tap];
+        if (flipped) flipped[first_weight(block, plane) + tap] = filter[mirrored];
+      }
+    }
+  }
+};
+
+// Weight gradients of one plane, or of two neighbours (Terms = 2), added to sums[plane][tap]. Cut into parts of the
+// image, whose slices of the tiles stay in the L1 cache for all taps, and whose sums stay short.
+template <class T, int Terms>
+void add_weight_gradient(const Part<T>& part, const Vector<T>* tile, const Vector<T>* gradients, Vector<T>* sums) {
+  const Pass& pass = part.tables.weight_gradient;
+  constexpr size_t pixels = 256;
+  const size_t steps = pass.run == Run::none ? pixels : pixels / pixel_lanes;
+  for (size_t step = 0; step < pass.walk.size(); step += steps) {
+    const Links walk = pass.walk.subspan(step, std::min(steps, pass.walk.size() - step));
+    for (size_t group = 0; group < pass.lanes.size(); group += static_cast<size_t>(pass.group)) {
+      const Link* lanes = &pass.lanes[group];
+      Sums<T> part_sums;
+      sum_over_pixels<T, Terms>(pass, tile, lanes, walk, gradients, part.plane_size(), part_sums);
+      for (int i = 0; i < pass.group && lanes[i].other >= 0; ++i)
+        for (int t = 0; t < Terms; ++t) sums[t * part.taps + lanes[i].other] += part_sums.term[t][i];
+    }
+  }
+}
+
+// dx = or += what the gradients of all planes give, each through its filter.
+template <class T>
+void add_input_gradient(const Part<T>& part, int64_t block, const Vector<T>* gradients, const ChannelSlice<T>& dx,
+                        bool accumulate, Ahead<T>& ahead) {
+  for (const Pass& pass : part.tables.input_gradient) {
+    for (size_t group = 0; group < pass.lanes.size(); group += pixel_lanes) {
+      ahead.step();
+      const Link* lanes = &pass.lanes[group];
+      Sums<T> sums;
+      sum_over_taps<T, 1>(pass, gradients, lanes, part.flipped + part.first_weight(block), 0, sums);
+      for (int i = 0; i < pixel_lanes && lanes[i].other >= 0; ++i) {
+        const Vector<T> sum = sums.term[0][i];
+        dx.set(lanes[i].other, accumulate ? dx[lanes[i].other] + sum : sum);
+      }
+    }
+  }
+}
+
+}  // namespace parabola::depthwise

@@ -1,0 +1,122 @@
+// How a depthwise convolution's work is cut into pieces: one vector of channels of one image each.
+#pragma once
+#include <algorithm>
+#include <array>
+
+#include "engine/blas/vector.h"
+#include "engine/core/thread_pool.h"
+#include "engine/ops/conv2d/geometry.h"
+
+namespace parabola::depthwise {
+
+struct Piece {
+  int64_t image, block;  // block: the number of the vector of channels
+};
+
+// A task is a group of images times a chunk of blocks. Fixed by the shape, since a group's pieces add up their weight
+// gradients before they meet those of the other groups.
+template <class T>
+struct Cut {
+  explicit Cut(const ConvGeometry& g) : images(g.N), channels(g.C) {
+    // Enough tasks to keep many threads busy, few enough sums of weight gradients (one for each group and block) that
+    // they stay in the cache.
+    constexpr int64_t wanted_tasks = 64, wanted_sums = 128;
+    blocks = parts(channels, vector_lanes<T>);
+    images_in_group = std::max<int64_t>(1, parts(images, std::max<int64_t>(1, wanted_sums / blocks)));
+    groups = parts(images, images_in_group);
+    blocks_in_chunk = std::max<int64_t>(1, blocks * groups / wanted_tasks);
+    chunks = parts(blocks, blocks_in_chunk);
+  }
+  static int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+  int64_t images, channels, blocks, images_in_group, groups, blocks_in_chunk, chunks;
+
+  int64_t first_channel(int64_t block) const { return block * vector_lanes<T>; }
+  int64_t channels_of(int64_t block) const {  // fewer in the last block
+    return std::min(vector_lanes<T>, channels - first_channel(block));
+  }
+  int64_t sum_of(Piece piece) const { return piece.image / images_in_group * blocks + piece.block; }
+  bool starts_sum(Piece piece) const { return piece.image % images_in_group == 0; }
+
+  // Calls body(piece, next, worker) for all pieces on all threads, image by image within a task, so that blocks which
+  // lie side by side in memory follow one another. `next` is the task's next piece (at its end, the last one again).
+  template <class Body>
+  void each_piece(Body&& body) const {
+    thread_pool().run(groups * chunks, [&](int64_t task, int worker) {
+      const Piece first{task / chunks * images_in_group, task % chunks * blocks_in_chunk};
+      const Piece end{std::min(images, first.image + images_in_group), std::min(blocks, first.block + blocks_in_chunk)};
+      for (Piece piece = first; piece.image < end.image;) {
+        Piece next{piece.image, piece.block + 1};
+        if (next.block == end.block) next = {piece.image + 1, first.block};
+        body(piece, next.image < end.image ? next : piece, worker);
+        piece = next;
+      }
+    });
+  }
+};
+
+// One vector of channels of a tensor [.., C]: element i is that of pixel (or tap) i.
+template <class T>
+class ChannelSlice {
+ public:
+  ChannelSlice() = default;
+  ChannelSlice(const TensorView& view, const Cut<T>& cut, int64_t block, int64_t first_pixel = 0)
+      : data_(view ? view.data<T>() + first_pixel * cut.channels + cut.first_channel(block) : nullptr),
+        channels_(cut.channels),
+        count_(cut.channels_of(block)) {}
+  explicit operator bool() const { return data_ != nullptr; }
+  Vector<T> operator[](int64_t pixel) const {  // zeros in channels that there are not
+    const T* from = data_ + pixel * channels_;
+    if (count_ == vector_lanes<T>) return load_vector(from);
+    Vector<T> value{};
+    for (int64_t i = 0; i < count_; ++i) value[i] = from[i];
+    return value;
+  }
+  void set(int64_t pixel, Vector<T> value) const {
+    T* to = data_ + pixel * channels_;
+    if (count_ == vector_lanes<T>) return store_vector(to, value);
+    for (int64_t i = 0; i < count_; ++i) to[i] = value[i];
+  }
+  template <bool write>
+  void prefetch(int64_t pixel) const {
+    __builtin_prefetch(data_ + pixel * channels_, write, 2);  // 2: into the L2 cache
+  }
+
+ private:
+  T* data_ = nullptr;
+  int64_t channels_ = 0, count_ = 0;
+};
+
+// Fetches the next piece from memory while the present one is worked on, which hides most of the memory's latency: the
+// pixels of a piece lie C elements apart, too far for the processor to foresee.
+template <class T>
+class Ahead {
+ public:
+  explicit Ahead(int64_t steps) : steps_(std::max<int64_t>(1, steps)) {}
+  void read(const ChannelSlice<T>& slice, int64_t pixels) { add({slice, pixels, 0, false}); }
+  void write(const ChannelSlice<T>& slice, int64_t pixels) { add({slice, pixels, 0, true}); }
+
+  // One of about `steps` equal parts.
+  void step() {
+    for (int i = 0; i < count_; ++i) {
+      Stream& s = streams_[static_cast<size_t>(i)];
+      for (const int64_t end = std::min(s.pixels, s.next + s.pixels / steps_ + 1); s.next < end; ++s.next)
+        s.writes ? s.slice.template prefetch<true>(s.next) : s.slice.template prefetch<false>(s.next);
+    }
+  }
+
+ private:
+  struct Stream {
+    ChannelSlice<T> slice;
+    int64_t pixels, next;
+    bool writes;
+  };
+  void add(const Stream& stream) {
+    if (stream.slice) streams_[static_cast<size_t>(count_++)] = stream;
+  }
+  std::array<Stream, 3> streams_{};  // x, dy and dx are the most
+  int count_ = 0;
+  int64_t steps_;
+};
+
+}  // namespace parabola::depthwise
