@@ -149,9 +149,7 @@ void run(const Flags& flags) {
                  .add("saved_activation_bytes", m.saved_bytes)
                  .add("flops", m.work.flops)
                  .add("gflops_per_second", gflops)
-                 .add("replay_flops", m.work.replay_flops)
-                 .add("parameters", parameter_count(*loaded.model))
-                 .add("trainable_parameters", parameter_count(*loaded.model, true)));
+                 .add("replay_flops", m.work.replay_flops));
 }
 
 }  // namespace
