@@ -19,7 +19,8 @@ using Apps = unsigned;
 
 constexpr Apps train = static_cast<Apps>(App::train), adapt = static_cast<Apps>(App::adapt),
                evaluate = static_cast<Apps>(App::evaluate), bench = static_cast<Apps>(App::bench),
-               inspect = static_cast<Apps>(App::inspect), all = train | adapt | evaluate | bench | inspect;
+               inspect = static_cast<Apps>(App::inspect), demo = static_cast<Apps>(App::demo),
+               all = train | adapt | evaluate | bench | inspect;
 
 constexpr struct {
   Apps app;
@@ -33,6 +34,8 @@ constexpr struct {
     {bench, "bench", "time and memory of one model's training or inference step", "bench --model NAME [FLAGS]"},
     {inspect, "inspect", "what a .safetensors file (or index.json) holds, or what is wrong with it",
      "inspect FILE... [FLAGS]"},
+    {demo, "demo", "the main job on Fashion-MNIST: train a network, shift its images, adapt it in four ways",
+     "demo [FLAGS]"},
 };
 
 // ---- Values: each reader throws Refusal, to which the flag's name is added.
@@ -294,6 +297,10 @@ void declare(Parser& p, Flags& f) {
   p.value(train | adapt | evaluate, "--data", "SPEC",
           "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR or synthetic[:CLASSES]\n(required)",
           [&](Text t) { f.data = some_text(t, "a data set"); });
+  p.value(demo, "--data", "DIR", "folder of Fashion-MNIST (default: Debian's dataset-fashion-mnist)",
+          [&](Text t) { f.data = some_text(t, "a folder"); });
+  p.value(demo, "--images", "N", "training images of the base (default 20000); adaptations get two\nfifths of them",
+          [&](Text t) { f.images = whole(t, 1); });
   p.value(evaluate, "--split", "NAME", "test or train (default test)", [&](Text t) {
     f.split = choice(t, {"test", "train"});
   });
@@ -307,7 +314,9 @@ void declare(Parser& p, Flags& f) {
   p.group("Training (defaults: the model's recipe, printed at the start)");
   p.value(train | adapt, "--epochs", "N", "passes over the training images; 0 loads, evaluates and saves",
           [&](Text t) { f.epochs = whole(t, 0); });
-  p.value(train | adapt, "--seed", "N", "of every random draw (default 1)", [&](Text t) {
+  p.value(demo, "--epochs", "N", "passes over the training images, in every run (default 3)",
+          [&](Text t) { f.epochs = whole(t, 1); });
+  p.value(train | adapt | demo, "--seed", "N", "of every random draw (default 1)", [&](Text t) {
     if (!read_number(t, f.seed)) refuse("got ", in_quotes(t), ", expected a whole number from 0 to 2^64 - 1");
   });
   p.value(train | adapt, "--optimizer", "NAME", "sgd or adamw", [&](Text t) {
@@ -355,7 +364,7 @@ void declare(Parser& p, Flags& f) {
     f.mode = choice(t, {"train", "infer"});
   });
   for (const char* flag : {"--op", "--profile", "--plan", "--fit"}) p.planned(bench, flag);
-  p.value(all, "--threads", "N", "CPU threads (default: all)", [&](Text t) { f.threads = whole(t, 1, 1024); });
+  p.value(all | demo, "--threads", "N", "CPU threads (default: all)", [&](Text t) { f.threads = whole(t, 1, 1024); });
   p.value(train | adapt | evaluate | bench, "--device", "NAME", "cpu", [&](Text t) { f.device = device(t); });
   p.value(train | adapt | evaluate | bench, "--dtype", "NAME", "f32", [&](Text t) {
     f.dtype = choice(t, {"f32"}, {"tf32", "bf16", "f16"});
@@ -369,6 +378,7 @@ void declare(Parser& p, Flags& f) {
   p.group("Output");
   p.value(train | adapt, "--out", "DIR", "where the run writes weights, state/, log.jsonl and curves.svg",
           [&](Text t) { f.out = some_text(t, "a folder"); });
+  p.value(demo, "--out", "DIR", "where it writes (default build/demo)", [&](Text t) { f.out = some_text(t, "a folder"); });
   p.value(train | adapt, "--save-every", "SECONDS", "between saved states (default 60)",
           [&](Text t) { f.save_every = not_negative(t); });
   p.value(train | adapt, "--resume", "DIR", "go on exactly where the run with this --out stood",
@@ -386,6 +396,7 @@ void require(bool there, const char* flag, const char* expected) {
 // What no flag can know of itself: those that must be there, and those that make no sense together.
 void check_together(App app, const Parser& p, const Flags& f) {
   const Apps bit = static_cast<Apps>(app);
+  if (bit & demo) return;
   if (bit & inspect) return require(!f.files.empty(), "FILE", "at least one .safetensors file or index.json");
   require(!f.model.empty(), "--model", "a model's name (--list-models prints them)");
   if (bit & (adapt | evaluate)) require(!f.weights.empty(), "--weights", "a .safetensors file");

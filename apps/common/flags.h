@@ -10,7 +10,7 @@
 namespace parabola {
 
 // Bits, so that the table can say of each flag which apps offer it.
-enum class App : unsigned { train = 1, adapt = 2, evaluate = 4, bench = 8, inspect = 16 };
+enum class App : unsigned { train = 1, adapt = 2, evaluate = 4, bench = 8, inspect = 16, demo = 32 };
 std::string name_of(App app);
 
 // What was asked for. A flag's own default stands here; std::optional is a value that the model's recipe (or the data
@@ -25,14 +25,15 @@ struct Flags {
   std::vector<std::string> files;          // inspect: FILE...
 
   // data
-  std::string data;
+  std::string data;  // demo: the folder of Fashion-MNIST; empty: Debian's
   std::string split = "test";                       // test, train
   std::optional<int64_t> limit;                     // at least 1
+  std::optional<int64_t> images;                    // demo: training images of the base, at least 1
   std::optional<int64_t> batch;                     // at least 1
   std::optional<std::vector<std::string>> augment;  // crop, flip; empty: none
 
   // training
-  std::optional<int64_t> epochs;  // at least 0
+  std::optional<int64_t> epochs;  // at least 0; demo: at least 1
   uint64_t seed = 1;
   std::optional<std::string> optimizer;  // sgd, adamw
   std::optional<double> lr;              // at least 0, as the next two
