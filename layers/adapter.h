@@ -1,10 +1,12 @@
 // Adapters: small trainable terms beside the layers of a pretrained network. All start at zero output, so the adapted
 // network computes what the base does until it is trained, and taking them off gives the base back bit for bit.
 //
-//   quadratic, on linear and depthwise layers:  y = base(x) + s Σ_j (A_j x)∘(B_j x)      A = 0, B ~ N(0, 0.02²), s =
-//   1/rank quadratic, on full convolutions:            y = base(x) + s P((U x)∘(V x))           P = 0, U, V ~ N(0,
-//   1/fan_in), s = 1 lora (the linear contrast):                 y = base(x) + s Up(Down x)               Up = 0, Down
-//   kaiming uniform, s = 1
+//   quadratic, on linear and depthwise layers:
+//     y = base(x) + s Σ_j (A_j x)∘(B_j x),  A = 0, B ~ N(0, 0.02²), s = 1/rank
+//   quadratic, on full convolutions:
+//     y = base(x) + s P((U x)∘(V x)),  P = 0, U and V ~ N(0, 1/fan_in), s = 1
+//   lora, the linear contrast:
+//     y = base(x) + s Up(Down x),  Up = 0, Down kaiming uniform, s = 1
 // Sources and the choices where the paper is silent: docs/method.md.
 #pragma once
 #include <optional>

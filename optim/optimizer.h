@@ -15,7 +15,7 @@ namespace parabola {
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  // One update of every parameter that has a gradient, then no parameter has one any more.
+  // One update of every parameter, then none has a gradient any more. UsageError where one has none to begin with.
   void step();
 
   double learning_rate() const { return lr_; }

@@ -35,7 +35,7 @@ LoadedModel new_model(const Flags& flags, int classes);
 // The data of --data, which must fit the model's images. UsageError where it does not.
 DataSplits open_data_for(const Flags& flags, const ModelInfo& info);
 
-// The recipe with the user's flags over it. batches: of an epoch, for --warmup, which counts epochs.
+// The recipe with the user's flags over it. images: of an epoch, for --warmup, which counts epochs.
 Recipe recipe_for(const Flags& flags, const Recipe& usual, int64_t images);
 Augmentation augmentation_for(const Flags& flags, const DataSplits& data);
 Checkpoint checkpoint_of(const std::string& name);

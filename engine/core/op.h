@@ -151,8 +151,7 @@ struct OpDef {
 };
 
 // CUDA kernels are compiled into objects of their own (engine/ops/NAME.cu), which put themselves into this table when
-// the program starts, so that no other file has to know whether they were built. How to write one:
-// engine/cuda/README.md.
+// the program starts, so that no other file has to know whether they were built. None is written yet.
 //   const CudaKernels registered(relu_op, {.kernels = {forward, backward}});
 class CudaKernels {
  public:

@@ -15,8 +15,7 @@ const std::string fashion_like =
 const Shape rgb32{32, 32, 3}, gray28{28, 28, 1};
 
 // Training from scratch. ResNet: He and others 2016, with a cosine schedule. QResNet: QuadraLib's config (PAPER 6.2).
-// ConvNeXt-like: the official AdamW recipe, its rate of 4e-3 at batch 4,096 lowered for batch 128, twenty epochs'
-// length.
+// ConvNeXt-like: the official AdamW recipe, its rate of 4e-3 at batch 4,096 lowered for batch 128.
 const Recipe sgd_resnet{.optimizer = "sgd", .learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-4, .epochs = 200};
 const Recipe sgd_quadratic{.optimizer = "sgd",
                            .learning_rate = 0.1,
