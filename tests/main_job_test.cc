@@ -22,6 +22,11 @@ nlohmann::json last_record(const ProgramResult& result) {
   return nlohmann::json::parse(result.out.substr(begin == std::string::npos ? 0 : begin + 1));
 }
 
+// Whole networks over a thousand images take a quarter of an hour in a build with sanitizers, and go through no code that
+// the tests of ops, layers and apps do not.
+bool sanitized() { return build_folder().find("build-") != std::string::npos; }
+constexpr const char* too_slow = "too slow with sanitizers; the plain build runs it";
+
 std::string limit() { return long_tests() ? "10000" : "1000"; }
 
 int64_t correct(const std::string& weights) {
@@ -44,6 +49,7 @@ Tensor first_images(const LoadedModel& loaded, const DatasetPtr& data, int64_t c
 }  // namespace
 
 TEST_CASE("main job: published ResNet-20 weights classify the CIFAR-10 test images as elsewhere") {
+  if (sanitized()) SKIP(too_slow);
   if (cifar10_folder().empty()) SKIP(missing_data());
   // Counts of an independent implementation (shared/data/README.md) on all images; on the first 1,000, this engine's own,
   // so that the quick run notices a change.
@@ -59,6 +65,7 @@ TEST_CASE("main job: published ResNet-20 weights classify the CIFAR-10 test imag
 }
 
 TEST_CASE("main job: untrained adapters change no logit, and detaching gives the base back") {
+  if (sanitized()) SKIP(too_slow);
   if (cifar10_folder().empty()) SKIP(missing_data());
   const DataSplits data = open_data("cifar10:" + cifar10_folder(), std::stoll(limit()));
   for (const std::string name : {"resnet20", "convnext_cifar"}) {
