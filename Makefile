@@ -46,6 +46,24 @@ NVCC_FITS    := $(shell [ $(firstword $(subst ., ,$(NVCC_VERSION)) 0) -ge 12 ] &
 ifeq ($(CUDA)$(NVCC_FITS),1)
 $(error CUDA=1 needs nvcc 12 or newer: found $(or $(strip $(NVCC) $(NVCC_VERSION)),none))
 endif
+# CUDA only adds objects, so all goals share one build folder. These do without them, to be quick, unless CUDA=1 or
+# PARABOLA_TEST_DEVICE asks for them; an app that `make` has linked with them stays as it is as long as it is up to date.
+WITHOUT_CUDA := test test-counts demo found format lint clean help
+WITH_CUDA    := $(and $(NVCC_FITS),$(if $(SAN),,yes),$(or $(filter 1,$(CUDA)),$(filter cuda%,$(PARABOLA_TEST_DEVICE)), \
+                  $(filter-out $(WITHOUT_CUDA),$(or $(MAKECMDGOALS),all))))
+# Compute capabilities without the dot. Chips between two run the code of the lower one, newer ones compile the newest's for
+# themselves. 80: A100, and with it the RTX 30 and 40; 90: H100, H200. `native`: only what is in this machine.
+CUDA_ARCHS ?= 80 90
+NVCC_ARCHS := $(if $(filter native,$(CUDA_ARCHS)),-arch=native,$(foreach arch,$(CUDA_ARCHS), \
+                -gencode arch=compute_$(arch),code=sm_$(arch)) \
+                -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)))
+CUDA_LIBRARIES := $(if $(NVCC),$(patsubst %/bin/nvcc,%/lib64,$(realpath $(NVCC))))
+# -fmad=false as -ffp-contract=off. Device code may call constexpr functions of the core (Philox, the 16-bit types).
+NVCCFLAGS := -std=c++20 -O3 -fmad=false --expt-relaxed-constexpr $(NVCC_ARCHS) -ccbin $(CXX) -DNDEBUG \
+             -DPARABOLA_CUDA_LIBRARIES='"$(CUDA_LIBRARIES)"' -Werror all-warnings \
+             -Xcompiler=-Wall,-Wextra,-Werror,-Wno-missing-field-initializers,-ffp-contract=off,-fno-math-errno,-pthread
+# The runtime is linked statically and opens the driver by itself when a device is asked for.
+CUDA_LDLIBS := -L$(CUDA_LIBRARIES) -lcudart_static -lrt -ldl
 
 # ---- What is built, found by folder: a new file needs no line here.
 LIBRARY_SOURCES := $(wildcard $(addsuffix /*.cc,engine/* engine/*/* layers layers/* optim data))
@@ -53,13 +71,24 @@ COMMON_SOURCES  := $(wildcard apps/common/*.cc)
 APP_SOURCES     := $(wildcard apps/*.cc)
 TEST_SOURCES    := $(filter-out tests/fuzz/% tests/emulated/%,$(wildcard $(addsuffix /*.cc,tests tests/* tests/*/*)))
 
-objects = $(patsubst %.cc,$(BUILD)/obj/%.o,$(1))
-OBJECTS := $(call objects,$(LIBRARY_SOURCES) $(COMMON_SOURCES) $(APP_SOURCES) $(TEST_SOURCES))
+CUDA_SOURCES      := $(wildcard $(addsuffix /*.cu,engine/* engine/*/*))
+TEST_CUDA_SOURCES := $(wildcard tests/*/*.cu)
+# The emulated grid stands in for the chip and for engine/cuda's own .cu files, which drive it.
+EMULATED_SOURCES := $(filter-out engine/cuda/%,$(CUDA_SOURCES)) $(TEST_CUDA_SOURCES)
+EMULATED_TESTS   := $(wildcard tests/emulated/*.cc) tests/main.cc $(wildcard tests/support/*.cc tests/ops/*.cc)
+
+objects  = $(patsubst %.cc,$(BUILD)/obj/%.o,$(1))
+OBJECTS := $(call objects,$(sort $(LIBRARY_SOURCES) $(COMMON_SOURCES) $(APP_SOURCES) $(TEST_SOURCES) $(EMULATED_TESTS)))
 LIBRARY := $(BUILD)/libparabola.a
 APPS    := $(APP_SOURCES:apps/%.cc=$(BUILD)/bin/%)
 TESTS   := $(BUILD)/bin/tests
+# Kernels are found by the table they register in, by no name: whole objects are linked, not a library's members.
+CUDA_OBJECTS      := $(patsubst %,$(BUILD)/obj/%.o,$(CUDA_SOURCES))
+TEST_CUDA_OBJECTS := $(patsubst %,$(BUILD)/obj/%.o,$(filter-out tests/emulated/%,$(TEST_CUDA_SOURCES)))
+EMULATED_OBJECTS  := $(patsubst %,$(BUILD)/obj/emulated/%.o,$(EMULATED_SOURCES))
+EMULATED          := $(BUILD)/bin/tests_emulated
 
-.PHONY: all found demo test test-long test-counts bench gpu-check install soak format lint clean help FORCE
+.PHONY: all found demo test test-long test-counts emulated-counts bench gpu-check install soak format lint clean help FORCE
 .DELETE_ON_ERROR:
 all: $(LIBRARY) $(APPS)
 
@@ -76,22 +105,44 @@ $(LIBRARY): $(call objects,$(LIBRARY_SOURCES)) $(BUILD)/sources
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $(filter %.o,$^)
 
+$(CUDA_OBJECTS) $(TEST_CUDA_OBJECTS): $(BUILD)/obj/%.cu.o: %.cu $(BUILD)/cuda-flags
+	$(call say,CUDA,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(NVCC) $(NVCCFLAGS) $(INCLUDES) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+# The same sources for the emulated grid. #pragma unroll is nvcc's.
+$(EMULATED_OBJECTS): $(BUILD)/obj/emulated/%.cu.o: %.cu $(BUILD)/flags
+	$(call say,C++,$< for the emulated grid)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CXX) $(CXXFLAGS) -Wno-unknown-pragmas $(INCLUDES) -MMD -MP -x c++ -c $< -o $@
+
 $(APPS): $(BUILD)/bin/%: $(BUILD)/obj/apps/%.o $(call objects,$(COMMON_SOURCES)) $(LIBRARY)
 $(TESTS): $(call objects,$(TEST_SOURCES) $(COMMON_SOURCES)) $(LIBRARY) $(BUILD)/sources
-$(APPS) $(TESTS):
+$(EMULATED): $(call objects,$(EMULATED_TESTS)) $(EMULATED_OBJECTS) $(LIBRARY) $(BUILD)/sources
+# What was linked without CUDA is linked again as soon as CUDA is wanted.
+ifneq ($(WITH_CUDA),)
+$(APPS): $(CUDA_OBJECTS) $(BUILD)/cuda-sources $(wildcard $(BUILD)/linked-without-cuda)
+$(TESTS): $(CUDA_OBJECTS) $(TEST_CUDA_OBJECTS) $(BUILD)/cuda-sources $(wildcard $(BUILD)/linked-without-cuda)
+endif
+$(APPS) $(TESTS) $(EMULATED):
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(LIBRARY) $(LDLIBS) -o $@
+	$(Q)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(LIBRARY) $(LDLIBS) $(if $(WITH_CUDA),$(CUDA_LDLIBS)) -o $@
+	$(Q)$(if $(WITH_CUDA),,touch $(BUILD)/linked-without-cuda)
 
-# Two files that are written only when what they say has changed. Another compiler, flag or machine type rebuilds all (the
+# Files that are written only when what they say has changed. Another compiler, flag or machine type rebuilds all (the
 # compiler's predefined macros tell its version and what -march=native stands for); a removed source, what it was linked into.
 update = mkdir -p $(@D) && { $(1); } >$@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
 $(BUILD)/flags: FORCE | found
 	@$(call update,echo '$(CXX) $(CXXFLAGS) $(INCLUDES) $(TEST_FLAGS) $(LDFLAGS)'; $(CXX) $(CXXFLAGS) -dM -E -x c++ /dev/null)
 $(BUILD)/sources: FORCE
-	@$(call update,echo '$(LIBRARY_SOURCES) $(COMMON_SOURCES) $(TEST_SOURCES)')
+	@$(call update,echo '$(LIBRARY_SOURCES) $(COMMON_SOURCES) $(TEST_SOURCES) $(EMULATED_TESTS) $(EMULATED_SOURCES)')
+$(BUILD)/cuda-flags: FORCE | found
+	@$(call update,echo '$(subst ','"'"',$(NVCC) $(NVCC_VERSION) $(NVCCFLAGS) $(INCLUDES))')
+$(BUILD)/cuda-sources: FORCE
+	@$(call update,echo '$(CUDA_SOURCES) $(TEST_CUDA_SOURCES)')
 
--include $(OBJECTS:.o=.d)
+-include $(OBJECTS:.o=.d) $(patsubst %.o,%.d,$(CUDA_OBJECTS) $(TEST_CUDA_OBJECTS) $(EMULATED_OBJECTS))
 
 # ---- What this machine has. Installs what is missing first; python3-pil, which only unpacks the development data, may fail.
 found:
@@ -122,7 +173,7 @@ print_found = \
   yes "$$($(CXX) --version | head -n 1), -march=$(ARCH)$(if $(SAN),$(comma) -fsanitize=$(SAN))"; \
   printf '%s\n' "$$library_versions" | $(CXX) -std=c++20 $(INCLUDES) -E -P -x c++ - | tr -d '"' | \
     sed -n 's/ *\. */./g; s/^FOUND /  ✓ /p'; \
-  $(if $(NVCC_FITS),yes "nvcc $(NVCC_VERSION) (no CUDA code to compile yet)", \
+  $(if $(NVCC_FITS),yes "nvcc $(NVCC_VERSION)$(comma) for compute capabilities $(CUDA_ARCHS)$(if $(WITH_CUDA),, (not needed now))", \
     no "nvcc 12 or newer: $(if $(filter 0,$(CUDA)),left out by CUDA=0,not found) (CPU only)"); \
   for folder in $(if $(DEPS),$(DEPS)$(FASHION_MNIST)) $(FASHION_MNIST); do \
     [ ! -d $$folder ] || { yes "Fashion-MNIST: $$folder"; break; }; \
@@ -137,7 +188,7 @@ demo: all $(BUILD)/bin/demo
 # ---- Tests. Each run leaves its counts (passed, failed, skipped) in a file, and the last line sums them up. A run counts as
 # one failure until it has said otherwise, and so does one that ends badly without a failed case (a sanitizer's report).
 run_tests = mkdir -p $(dir $(1)) && echo 0 1 0 >$(1) && \
-  { $(2) PARABOLA_TEST_COUNTS=$(1) $(TESTS) || sed -i 's/^\([0-9]*\) 0 /\1 1 /' $(1); }
+  { $(3) PARABOLA_TEST_COUNTS=$(1) $(2) || sed -i 's/^\([0-9]*\) 0 /\1 1 /' $(1); }
 sum_tests = awk '{ passed += $$1; failed += $$2; skipped += $$3 } \
   END { printf "tests: %d passed, %d failed, %d skipped\n", passed, failed, skipped; exit failed > 0 }' $(1)
 
@@ -145,20 +196,26 @@ test: test-counts
 	@$(call sum_tests,$(BUILD)/test-counts)
 
 test-counts: all $(TESTS)
-	@$(call run_tests,$(BUILD)/test-counts)
+	@$(call run_tests,$(BUILD)/test-counts,$(TESTS))
+
+# Every kernel on the emulated grid. Fibres would make the search for uses of dead stack frames several times as slow.
+emulated-counts: $(EMULATED)
+	@$(call run_tests,$(BUILD)/emulated-counts,$(EMULATED),ASAN_OPTIONS=exitcode=86:detect_stack_use_after_return=0)
 
 CHECKED := build-address-undefined
 test-long: all $(TESTS)
 	@echo 'with the long cases:'
-	@$(call run_tests,$(BUILD)/test-long-counts,PARABOLA_LONG=1)
+	@$(call run_tests,$(BUILD)/test-long-counts,$(TESTS),PARABOLA_LONG=1)
 	@echo 'under AddressSanitizer and UndefinedBehaviorSanitizer:'
-	@mkdir -p $(CHECKED) && echo 0 1 0 >$(CHECKED)/test-counts
+	@mkdir -p $(CHECKED) && echo 0 1 0 | tee $(CHECKED)/test-counts >$(CHECKED)/emulated-counts
 	@$(MAKE) SAN=address,undefined PARABOLA_FOUND=yes test-counts || true
-	@$(call sum_tests,$(BUILD)/test-long-counts $(CHECKED)/test-counts)
+	@echo 'CUDA kernels on the emulated grid, under the same:'
+	@$(MAKE) SAN=address,undefined PARABOLA_FOUND=yes emulated-counts || true
+	@$(call sum_tests,$(BUILD)/test-long-counts $(CHECKED)/test-counts $(CHECKED)/emulated-counts)
 
 # ---- What INTERFACE promises for later is refused until it is there.
 bench:             ; $(error make $@: not built yet; $(BUILD)/bin/bench times one model)
-gpu-check:         ; $(error make $@: not built yet; this version has no CUDA code)
+gpu-check:         ; $(error make $@: not built yet)
 install soak:      ; $(error make $@: not built yet)
 
 # ---- The code's own looks.
@@ -179,13 +236,14 @@ define help_text
 make              the library and every app, into build/
 make demo         the main job on real data, from nothing: build/demo/
 make test         the tests
-make test-long    the long cases too, then all of it under sanitizers
+make test-long    the long cases too, then all of it under sanitizers, and CUDA kernels on the emulated grid
 make format       clang-format over the project's own code
 make lint         clang-format and clang-tidy: what they would change
 make clean        removes the build folders
 
 SAN=address,undefined, SAN=thread    with sanitizers, in a build folder of its own
 CUDA=0, CUDA=1    leaves CUDA code out, insists on it; without: where nvcc 12 or newer is found
+CUDA_ARCHS=...    compute capabilities to compile for ($(CUDA_ARCHS); native: this machine's)
 ARCH=x86-64-v3    for another machine type than this one (native)
 DEPS=DIR          headers and data unpacked by third_party/install.sh --prefix DIR
 PARABOLA_DATA=DIR development data for the tests (../shared/data)

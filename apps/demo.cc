@@ -111,12 +111,14 @@ Demo::Demo(const Flags& flags) : flags_(flags), sizes_(sizes_for(flags)), info_(
                             ", the training images in ", flags_.data, " but ", sizes_.validation, " for validation"));
 }
 
-// An earlier demo's files go first: what lies in the folder is always of one run, and result.jsonl says that it is whole.
+// An earlier demo's files go first: what lies in the folder is always of one run, and result.jsonl says that it is
+// whole.
 void Demo::make_room() const {
   make_folder("--out", flags_.out);
   make_folder("--out", file("shifted"));
   std::error_code error;
-  for (const char* name : {"result.jsonl", "curves.svg", "base.safetensors"}) std::filesystem::remove(file(name), error);
+  for (const char* name : {"result.jsonl", "curves.svg", "base.safetensors"})
+    std::filesystem::remove(file(name), error);
   for (const Method& method : methods) std::filesystem::remove(file(concat(method.name, ".safetensors")), error);
 }
 

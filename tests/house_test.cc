@@ -73,8 +73,9 @@ std::string included(std::string_view line) {
 // What each part of the house may include of the house.
 const std::map<std::string, std::vector<std::string>> may_include = {
     {"engine/core/", {"engine/core/"}},
-    {"engine/blas/", {"engine/blas/", "engine/core/"}},
-    {"engine/ops/", {"engine/ops/", "engine/blas/", "engine/core/"}},
+    {"engine/cuda/", {"engine/cuda/", "engine/core/"}},
+    {"engine/blas/", {"engine/blas/", "engine/cuda/", "engine/core/"}},
+    {"engine/ops/", {"engine/ops/", "engine/blas/", "engine/cuda/", "engine/core/"}},
     {"engine/tape/", {"engine/tape/", "engine/ops/", "engine/blas/", "engine/core/"}},
     {"engine/io/", {"engine/io/", "engine/core/"}},
     {"layers/", {"layers/", "engine/"}},
@@ -156,6 +157,19 @@ TEST_CASE("house: public headers include neither Eigen nor CUDA") {
     for (size_t i = 0; i < file.lines.size(); ++i) {
       const std::string path = included(file.lines[i]);
       if (starts_with_any(path, {"Eigen", "unsupported/Eigen", "cuda", "cublas"})) broken(file, i, "includes " + path);
+    }
+  }
+  CHECK(report == "");
+}
+
+TEST_CASE("house: kernels are launched and share memory through engine/cuda, so that they also run emulated") {
+  report.clear();
+  for (const File& file : tree()) {
+    if (!ends_with_any(file.path, {".cu", ".cuh"}) || file.path.starts_with("engine/cuda/")) continue;
+    for (size_t i = 0; i < file.lines.size(); ++i) {
+      const std::string line = file.lines[i].substr(0, file.lines[i].find("//"));
+      for (const char* word : {"<<<", "__shared__", "asm", "#if", "cuda_runtime.h", "__shfl", "__ballot"})
+        if (line.find(word) != std::string::npos) broken(file, i, std::string("has ") + word);
     }
   }
   CHECK(report == "");

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "apps/common/text.h"
+#include "engine/core/device.h"
 #include "engine/core/error.h"
 
 namespace parabola {
@@ -104,7 +105,14 @@ Device device(Text text) {
   int index = 0;
   if (text != "cuda" && !(text.starts_with("cuda:") && read_number(text.substr(5), index) && index >= 0))
     refuse("got ", in_quotes(text), ", expected cpu, cuda or cuda:N");
-  throw DeviceError(concat("--device: got ", text, ", but this build has no CUDA, expected cpu"));
+  std::string reason = "no app computes there yet";
+  try {
+    require_device({DeviceKind::cuda, index});
+  } catch (const DeviceError& error) {
+    reason = error.what();
+    reason.erase(0, reason.find("] ") + 2);  // who says so is of no interest here
+  }
+  throw DeviceError(concat("--device: got ", text, ", but ", reason, ", expected cpu"));
 }
 
 // ---- The command line

@@ -119,6 +119,7 @@ void Tape::backward(const Tensor& loss) {
   Value& root = values_[static_cast<size_t>(loss.value())];
   if (!root.needs_gradient) fail<UsageError>("backward", "the loss depends on no tensor that requires a gradient");
   finished_ = true;
+  announce();
   root.gradient = Tensor::full(root.shape, 1.0, root.dtype, Category::activations, loss.device());
   for (int index = static_cast<int>(nodes_.size()) - 1; index >= 0; --index) {
     Node& node = nodes_[static_cast<size_t>(index)];

@@ -24,13 +24,19 @@ std::string_view name_of(Checkpoint checkpoint) {
 
 Tape::Tape(const TapeOptions& options) : options_(options), serial_(++tapes_made), previous_(current_tape) {
   current_tape = this;
-  Executor::instance().step.seed = options.seed;
-  Executor::instance().step.step = options.step;
+  announce();
 }
 
 Tape::~Tape() {
   for (Value& value : values_) value.storage->owner = nullptr;
   current_tape = previous_;
+  if (previous_) previous_->announce();
+}
+
+// Kernels on a device draw by the seed and step of the record there.
+void Tape::announce() const {
+  Executor::instance().step.seed = options_.seed;
+  Executor::instance().step.step = options_.step;
 }
 
 Tape* Tape::current() { return current_tape; }
@@ -71,7 +77,8 @@ int Tape::value_of(const Tensor& tensor) {
   for (auto it = first; it != last; ++it) {
     const Value& known = values_[static_cast<size_t>(it->second)];
     if (known.offset == tensor.offset() && known.shape == tensor.shape() && known.dtype == tensor.dtype() &&
-        known.version == storage.version && known.leaf == tensor.leaf())
+        known.version == storage.version && known.leaf == tensor.leaf() &&
+        known.needs_gradient == tensor.requires_gradient())
       return it->second;
   }
   const int value = add_value(tensor.storage().shared(), {tensor.shape(), tensor.dtype()}, tensor.offset(),

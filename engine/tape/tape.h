@@ -79,6 +79,7 @@ class Tape final : private StorageOwner {
     std::shared_ptr<Leaf> leaf;
     Tensor gradient;  // in backward
   };
+  void announce() const;
   int value_of(const Tensor& tensor);
   int add_value(std::shared_ptr<Storage> storage, const TensorSpec& spec, int64_t offset, bool needs_gradient);
   bool is_open(uint64_t serial) const;  // this tape, or one around it

@@ -149,6 +149,16 @@ TEST_CASE("gradient: two handles on one leaf are one leaf") {
   CHECK(values_of(x.gradient()) == Floats{2, 4});
 }
 
+TEST_CASE("gradient: a leaf that is thawed after its first use has the gradient of its later ones") {
+  const Tensor x = leaf({1, 2}), w = leaf({3, 4});
+  w.set_requires_gradient(false);
+  Tape tape;
+  const Tensor frozen = x * w;
+  w.set_requires_gradient(true);
+  tape.backward(sum(frozen) + sum(scale(w, 5)));
+  CHECK(values_of(w.gradient()) == Floats{5, 5});
+}
+
 TEST_CASE("gradient: nothing for frozen leaves, and no backward above them") {
   const Tensor frozen = leaf({1, 2}, false), x = leaf({3, 4});
   Tape tape;

@@ -36,6 +36,29 @@ inline void copy_run(const T* from, int64_t count, T* to) {
   for (; i < count; ++i) to[i] = from[i];
 }
 
+// What `count` pixels from column j of the grid on read of one source row: one run for each, `stride` apart in `to`.
+template <class T>
+void sample_row(const Sampling& s, const T* row, int64_t channels, int64_t j, int64_t count, T* to, int64_t stride) {
+  const SampledAxis& across = s.columns;
+  const bool side_by_side = across.step == 1 && channels == s.channels;  // a pixel's taps: one copy for all of them
+  const int64_t width = across.taps * channels, last_tap = (across.taps - 1) * across.step;
+  for (int64_t n = 0; n < count; ++n, to += stride) {
+    const int64_t w = (j + n) * across.stride + across.first;
+    TapRange inside{0, across.taps};
+    if (w < 0 || w + last_tap >= across.source) {
+      inside = taps_inside(w, across.step, across.taps, across.source);
+      std::fill_n(to, width, T(0));
+    }
+    if (side_by_side) {
+      copy_run(row + (w + inside.begin) * channels, (inside.end - inside.begin) * channels,
+               to + inside.begin * channels);
+    } else {
+      for (int64_t u = inside.begin; u < inside.end; ++u)
+        copy_run(row + (w + u * across.step) * s.channels, channels, to + u * channels);
+    }
+  }
+}
+
 }  // namespace
 
 bool Sampling::identity() const {
@@ -77,36 +100,23 @@ Factor<T> sample(const Sampling& s, const T* source, int64_t channel, int64_t ch
                  T* columns) {
   if (s.identity()) return {source + begin * s.channels + channel, s.channels};
   const SampledAxis &down = s.rows, &across = s.columns;
-  // The taps of a row lie side by side: one copy for all of them.
-  const bool contiguous = across.step == 1 && channels == s.channels;
-  const int64_t width = across.taps * channels;
-  int64_t j = begin % across.grid, i = begin / across.grid % down.grid, image = begin / s.grid();
-  T* to = columns;
-  for (int64_t pixel = begin; pixel < end; ++pixel) {
-    const int64_t w = j * across.stride + across.first, h = i * down.stride + down.first;
-    const bool all_inside = w >= 0 && w + (across.taps - 1) * across.step < across.source;
-    const TapRange inside =
-        all_inside ? TapRange{0, across.taps} : taps_inside(w, across.step, across.taps, across.source);
-    for (int64_t t = 0; t < down.taps; ++t, to += width) {
-      const int64_t row = h + t * down.step;
-      const bool exists = row >= 0 && row < down.source;
-      if (!exists || !all_inside) std::fill_n(to, width, T(0));
-      if (!exists) continue;
-      const int64_t at = ((image * down.source + row) * across.source + w) * s.channels + channel;  // w may be negative
-      if (contiguous) {
-        copy_run(source + at + inside.begin * channels, (inside.end - inside.begin) * channels,
-                 to + inside.begin * channels);
-        continue;
+  const int64_t width = across.taps * channels, depth = down.taps * width;
+  for (int64_t pixel = begin; pixel < end;) {  // the tile's part of one row of the grid after the other
+    const int64_t j = pixel % across.grid, i = pixel / across.grid % down.grid, image = pixel / s.grid();
+    const int64_t count = std::min(across.grid - j, end - pixel);
+    for (int64_t t = 0; t < down.taps; ++t) {
+      const int64_t row = i * down.stride + down.first + t * down.step;
+      T* to = columns + (pixel - begin) * depth + t * width;
+      if (row >= 0 && row < down.source) {
+        sample_row(s, source + (image * down.source + row) * across.source * s.channels + channel, channels, j, count,
+                   to, depth);
+      } else {
+        for (int64_t n = 0; n < count; ++n) std::fill_n(to + n * depth, width, T(0));
       }
-      for (int64_t u = inside.begin; u < inside.end; ++u)
-        copy_run(source + at + u * across.step * s.channels, channels, to + u * channels);
     }
-    if (++j == across.grid) {
-      j = 0;
-      if (++i == down.grid) i = 0, ++image;
-    }
+    pixel += count;
   }
-  return {columns, s.taps() * channels};
+  return {columns, depth};
 }
 
 int64_t column_elements(const Sampling& s, const PixelTiles& tiles, int64_t channels) {

@@ -43,17 +43,22 @@ class Forward {
     const Vector<T> shift = bias ? bias[0] : Vector<T>{}, scale = Vector<T>{} + static_cast<T>(problem_.scale);
     for (size_t group = 0; group < pixels.size(); group += pixel_lanes) {
       ahead.step();
-      Vector<T> product[pixel_lanes] = {};
-      for (int64_t j = 0; j < problem_.rank; ++j) add_product(args, piece, j, tile, group, product);
-      Sums<T> linear{};
-      const Vector<T>* weights = linear_.weights + linear_.first_weight(piece.block);
-      if (linear_) sum_over_taps<T, 1>(linear_.tables.forward, tile, &pixels[group], weights, 0, linear);
       // The linear part is complete before the product is added, so a product of zero leaves it as it is. And
       // q = scale * product is at hand for a kernel K(q) (PAPER 6.3).
-      Vector<T>* value = linear.term[0];
+      Sums<T> sums;
+      Vector<T>* value = sums.term[0];
+      if (linear_) {
+        sum_over_taps<T, 1>(linear_.tables.forward, tile, &pixels[group],
+                            linear_.weights + linear_.first_weight(piece.block), 0, sums);
+      } else {
+        clear<T>(value, pixel_lanes);
+      }
       for (int i = 0; i < pixel_lanes; ++i) value[i] += shift;
-      if (factors_)
+      if (factors_) {
+        Vector<T> product[pixel_lanes] = {};
+        for (int64_t j = 0; j < problem_.rank; ++j) add_product(args, piece, j, tile, group, product);
         for (int i = 0; i < pixel_lanes; ++i) value[i] = multiply_add<T>(scale, product[i], value[i]);
+      }
       for (int i = 0; i < pixel_lanes && pixels[group + i].other >= 0; ++i) y.set(pixels[group + i].other, value[i]);
     }
   }

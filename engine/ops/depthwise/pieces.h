@@ -93,26 +93,31 @@ template <class T>
 class Ahead {
  public:
   explicit Ahead(int64_t steps) : steps_(std::max<int64_t>(1, steps)) {}
-  void read(const ChannelSlice<T>& slice, int64_t pixels) { add({slice, pixels, 0, false}); }
-  void write(const ChannelSlice<T>& slice, int64_t pixels) { add({slice, pixels, 0, true}); }
+  void read(const ChannelSlice<T>& slice, int64_t pixels) { add(slice, pixels, false); }
+  void write(const ChannelSlice<T>& slice, int64_t pixels) { add(slice, pixels, true); }
 
   // One of about `steps` equal parts.
   void step() {
     for (int i = 0; i < count_; ++i) {
       Stream& s = streams_[static_cast<size_t>(i)];
-      for (const int64_t end = std::min(s.pixels, s.next + s.pixels / steps_ + 1); s.next < end; ++s.next)
-        s.writes ? s.slice.template prefetch<true>(s.next) : s.slice.template prefetch<false>(s.next);
+      const int64_t first = s.next, end = std::min(s.pixels, first + s.pixels_in_step);
+      s.next = end;
+      if (s.writes) {
+        for (int64_t pixel = first; pixel < end; ++pixel) s.slice.template prefetch<true>(pixel);
+      } else {
+        for (int64_t pixel = first; pixel < end; ++pixel) s.slice.template prefetch<false>(pixel);
+      }
     }
   }
 
  private:
   struct Stream {
     ChannelSlice<T> slice;
-    int64_t pixels, next;
+    int64_t pixels, pixels_in_step, next;
     bool writes;
   };
-  void add(const Stream& stream) {
-    if (stream.slice) streams_[static_cast<size_t>(count_++)] = stream;
+  void add(const ChannelSlice<T>& slice, int64_t pixels, bool writes) {
+    if (slice) streams_[static_cast<size_t>(count_++)] = {slice, pixels, pixels / steps_ + 1, 0, writes};
   }
   std::array<Stream, 3> streams_{};  // x, dy and dx are the most
   int count_ = 0;
