@@ -75,7 +75,8 @@ CUDA_SOURCES      := $(wildcard $(addsuffix /*.cu,engine/* engine/*/*))
 TEST_CUDA_SOURCES := $(wildcard tests/*/*.cu)
 # The emulated grid stands in for the chip and for engine/cuda's own .cu files, which drive it.
 EMULATED_SOURCES := $(filter-out engine/cuda/%,$(CUDA_SOURCES)) $(TEST_CUDA_SOURCES)
-EMULATED_TESTS   := $(wildcard tests/emulated/*.cc) tests/main.cc $(wildcard tests/support/*.cc tests/ops/*.cc)
+EMULATED_TESTS   := $(wildcard tests/emulated/*.cc) tests/main.cc $(wildcard tests/support/*.cc tests/ops/*.cc) \
+                    tests/layers/golden_test.cc tests/layers/device_test.cc
 
 objects  = $(patsubst %.cc,$(BUILD)/obj/%.o,$(1))
 OBJECTS := $(call objects,$(sort $(LIBRARY_SOURCES) $(COMMON_SOURCES) $(APP_SOURCES) $(TEST_SOURCES) $(EMULATED_TESTS)))
@@ -213,9 +214,18 @@ test-long: all $(TESTS)
 	@$(MAKE) SAN=address,undefined PARABOLA_FOUND=yes emulated-counts || true
 	@$(call sum_tests,$(BUILD)/test-long-counts $(CHECKED)/test-counts $(CHECKED)/emulated-counts)
 
+# ---- On a GPU: docs/gpu.md. The script builds for the chip that is there, once it has found one.
+PART   ?= all
+REPORT ?= $(BUILD)
+PEERS  ?= ../shared/peers
+gpu-check: export NVCC_VERSION := $(NVCC_VERSION)
+gpu-check:
+	@case $(PART) in all|tests|sanitize|bench) ;; *) \
+	  echo 'make gpu-check: PART: got $(PART), expected tests, sanitize, bench or all' >&2; exit 2 ;; esac
+	@+MAKE='$(MAKE)' tests/gpu_check.sh $(PART) $(REPORT) $(PEERS)
+
 # ---- What INTERFACE promises for later is refused until it is there.
 bench:             ; $(error make $@: not built yet; $(BUILD)/bin/bench times one model)
-gpu-check:         ; $(error make $@: not built yet)
 install soak:      ; $(error make $@: not built yet)
 
 # ---- The code's own looks.
@@ -237,6 +247,8 @@ make              the library and every app, into build/
 make demo         the main job on real data, from nothing: build/demo/
 make test         the tests
 make test-long    the long cases too, then all of it under sanitizers, and CUDA kernels on the emulated grid
+make gpu-check    on a machine with an NVIDIA GPU: the tests on it, sanitizers, benchmarks; PART=tests, sanitize or bench;
+                  REPORT=DIR for gpu-report.md, PEERS=DIR with the PyTorch programs to compare with
 make format       clang-format over the project's own code
 make lint         clang-format and clang-tidy: what they would change
 make clean        removes the build folders
@@ -248,7 +260,7 @@ ARCH=x86-64-v3    for another machine type than this one (native)
 DEPS=DIR          headers and data unpacked by third_party/install.sh --prefix DIR
 PARABOLA_DATA=DIR development data for the tests (../shared/data)
 V=1               shows the commands
-Not built yet: make bench, make gpu-check, make install, make soak
+Not built yet: make bench, make install, make soak
 endef
 export help_text
 help:

@@ -17,7 +17,6 @@ void run(const Flags& given) {
   if (!flags.resume.empty() && flags.out.empty()) flags.out = flags.resume;
   std::ostream& out = human_output(flags.json);
   if (flags.list_models) return list_models(out);
-  if (flags.threads) set_threads(static_cast<int>(*flags.threads));
   const ModelInfo& info = model_info(flags.model);
   const DataSplits data = open_data_for(flags, info);
   const int classes = data.train->classes();
@@ -38,6 +37,7 @@ void run(const Flags& given) {
                                as_int(flags.dilation), flags.scale};
   const int64_t base_parameters = parameter_count(*loaded.model);
   prepare_adaptation(loaded, flags.method, options, flags.seed);
+  loaded.model->set_device(flags.device);
   open_run_folder(flags);
   JsonLines json(flags.json);
   out << "model   " << info.name << ", " << format_count(base_parameters) << " parameters from "
@@ -47,8 +47,8 @@ void run(const Flags& given) {
       << "data    " << flags.data << ", " << format_count(data.train->size()) << " training and "
       << format_count(data.test->size()) << " test images\n"
       << "recipe  " << describe(recipe, augmentation) << "\n"
-      << "run     cpu, " << thread_pool().threads() << " threads, checkpoint " << flags.checkpoint << ", seed "
-      << flags.seed << "\n";
+      << "run     " << flags.device.str() << ", " << thread_pool().threads() << " threads, checkpoint "
+      << flags.checkpoint << ", seed " << flags.seed << "\n";
 
   Progress progress(out);
   Trainer trainer(*loaded.model, data.train, data.test,

@@ -1,10 +1,9 @@
-// bench: time, work and memory of one model's training or inference step.
-#include <algorithm>
-#include <chrono>
-#include <functional>
+// bench: time, work and memory of one model's training or inference step, or of an op.
 #include <iostream>
 
 #include "apps/common/adaptation.h"
+#include "apps/common/measure.h"
+#include "apps/common/op_bench.h"
 #include "apps/common/run_app.h"
 #include "apps/common/setup.h"
 #include "apps/common/text.h"
@@ -19,49 +18,11 @@ namespace parabola {
 namespace {
 
 constexpr int classes = 10;
-constexpr int warm_up_steps = 2;  // the arena has its pages and the threads are awake after these
-constexpr size_t least_steps = 5;
-constexpr double least_seconds = 2;
+constexpr double least_seconds = 2;  // of one model's steps
 
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-struct Measurement {
-  std::vector<double> seconds;  // of each timed step
-  size_t peak_bytes = 0, saved_bytes = 0;
-  WorkCounters work;  // of one step
-  double median() const {
-    std::vector<double> sorted = seconds;
-    std::ranges::sort(sorted);
-    const size_t half = sorted.size() / 2;
-    return sorted.size() % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-  }
-  double least() const { return *std::ranges::min_element(seconds); }
-};
-
-// step: runs one step and returns the activation bytes that were alive when its forward pass had ended.
-Measurement measure(const std::function<size_t()>& step) {
-  for (int i = 0; i < warm_up_steps; ++i) step();
-  Measurement result;
-  Memory& memory = Memory::of({});
-  const size_t before = memory.activation_bytes();
-  const double begun = seconds_now();
-  while (result.seconds.size() < least_steps || seconds_now() - begun < least_seconds) {
-    memory.reset_peak();
-    Executor::instance().work = {};
-    const double start = seconds_now();
-    result.saved_bytes = step() - before;
-    result.seconds.push_back(seconds_now() - start);
-    result.work = Executor::instance().work;
-    result.peak_bytes = memory.peak_activation_bytes() - before;
-  }
-  return result;
-}
-
-Batch synthetic_batch(const Preprocessing& preprocessing, int64_t size) {
+Batch synthetic_batch(const Preprocessing& preprocessing, int64_t size, Device device) {
   Loader loader(synthetic_dataset("bench", 0, size, classes, preprocessing.height, preprocessing.width),
-                {.batch = size, .preprocessing = preprocessing});
+                {.batch = size, .preprocessing = preprocessing, .device = device});
   Batch batch;
   loader.start(0);
   loader.next(batch);
@@ -88,10 +49,11 @@ Measurement measure_training(Module& model, const Batch& batch, Checkpoint check
   model.set_training(true);
   // The rate only has to keep the weights in the range of numbers that training sees; 0.9 as in every recipe with SGD.
   Sgd optimizer(trainable(model), {.lr = 1e-4, .momentum = 0.9});
-  return measure([&] {
+  const Memory& memory = Memory::of(batch.images.device());
+  return measure(batch.images.device(), least_seconds, [&] {
     Tape tape({.checkpoint = checkpoint});
     const Tensor loss = cross_entropy(model(batch.images), batch.labels);
-    const size_t saved = Memory::of({}).activation_bytes();
+    const size_t saved = memory.activation_bytes();
     tape.backward(loss);
     optimizer.step();
     return saved;
@@ -100,21 +62,37 @@ Measurement measure_training(Module& model, const Batch& batch, Checkpoint check
 
 Measurement measure_inference(Module& model, const Batch& batch) {
   model.set_training(false);
-  return measure([&] {
+  const Memory& memory = Memory::of(batch.images.device());
+  return measure(batch.images.device(), least_seconds, [&] {
     model(batch.images);
-    return Memory::of({}).activation_bytes();
+    return memory.activation_bytes();
   });
 }
 
-void run(const Flags& flags) {
-  std::ostream& out = human_output(flags.json);
-  if (flags.list_models) return list_models(out);
-  if (flags.threads) set_threads(static_cast<int>(*flags.threads));
+// A result record, of which `record` is the beginning that tells the model or op.
+Record completed(Record record, const Flags& flags, int64_t batch, const Measurement& m) {
+  return record.add("mode", flags.mode)
+      .add("batch", batch)
+      .add("threads", thread_pool().threads())
+      .add("device", flags.device.str())
+      .add("dtype", flags.dtype)
+      .add("checkpoint", flags.checkpoint)
+      .add("step_ms_median", 1e3 * m.median())
+      .add("step_ms_min", 1e3 * m.least())
+      .add("images_per_second", static_cast<double>(batch) / m.median())
+      .add("peak_activation_bytes", m.peak_bytes)
+      .add("saved_activation_bytes", m.saved_bytes)
+      .add("flops", m.work.flops)
+      .add("gflops_per_second", m.work.flops / m.median() / 1e9)
+      .add("replay_flops", m.work.replay_flops);
+}
+
+void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
   const ModelInfo& info = model_info(flags.model);
   const int64_t batch = flags.batch.value_or(info.train.batch);
   LoadedModel loaded = new_model(flags, classes);
   if (flags.adapt) attach_for_timing(loaded, flags);
-  JsonLines json(flags.json);
+  loaded.model->set_device(flags.device);
 
   const std::string adapters = flags.adapt ? ", " + describe_method("quadratic", loaded) : "";
   out << "model  " << info.name << adapters << ", " << format_count(parameter_count(*loaded.model)) << " parameters, "
@@ -123,7 +101,7 @@ void run(const Flags& flags) {
       << " threads, " << flags.dtype << ", checkpoint " << flags.checkpoint << "\n\n"
       << std::flush;
 
-  const Batch images = synthetic_batch(loaded.preprocessing, batch);
+  const Batch images = synthetic_batch(loaded.preprocessing, batch, flags.device);
   const Measurement m = flags.mode == "train" ? measure_training(*loaded.model, images, checkpoint_of(flags.checkpoint))
                                               : measure_inference(*loaded.model, images);
   const double images_per_second = static_cast<double>(batch) / m.median(), gflops = m.work.flops / m.median() / 1e9;
@@ -134,22 +112,45 @@ void run(const Flags& flags) {
              format_bytes(static_cast<int64_t>(m.saved_bytes)), format_bytes(static_cast<int64_t>(m.peak_bytes))});
   out << table.str() << "\nmedian of " << m.seconds.size() << " steps; bytes are those of activations\n";
 
-  json.write(Record("result")
-                 .add("model", info.name)
-                 .add("mode", flags.mode)
-                 .add("batch", batch)
-                 .add("threads", thread_pool().threads())
-                 .add("device", flags.device.str())
-                 .add("dtype", flags.dtype)
-                 .add("checkpoint", flags.checkpoint)
-                 .add("step_ms_median", 1e3 * m.median())
-                 .add("step_ms_min", 1e3 * m.least())
-                 .add("images_per_second", images_per_second)
-                 .add("peak_activation_bytes", m.peak_bytes)
-                 .add("saved_activation_bytes", m.saved_bytes)
-                 .add("flops", m.work.flops)
-                 .add("gflops_per_second", gflops)
-                 .add("replay_flops", m.work.replay_flops));
+  json.write(completed(Record("result").add("model", info.name), flags, batch, m));
+}
+
+// A row an op: milliseconds forward and (in training) with backward, then rates of the slower of the two, each with its
+// share of the machine's ceiling.
+void run_ops(const Flags& flags, JsonLines& json, std::ostream& out) {
+  const std::vector<OpBench> rows = op_benches(flags.op);
+  const bool training = flags.mode == "train";
+  const Ceilings most = measure_ceilings(flags.device);
+  out << "run    " << (training ? "forward and backward" : "forward") << ", " << flags.device.str() << ", "
+      << thread_pool().threads() << " threads, " << flags.dtype << "\n"
+      << "most   " << format_fixed(most.flops_per_second / 1e9, 1) << " GFLOP/s of multiply-adds, "
+      << format_fixed(most.bytes_per_second / 1e9, 1) << " GB/s of a copy, measured now\n\n"
+      << std::flush;
+  Table table(
+      {"op", "sizes", "forward ms", training ? "with backward" : "least", "GFLOP/s", "of most", "GB/s", "of a copy"});
+  for (const OpBench& row : rows) {
+    const int64_t batch = flags.batch.value_or(row.batch());
+    const Measurement forward = measure_op(row, batch, flags.device, false);
+    const Measurement m = training ? measure_op(row, batch, flags.device, true) : forward;
+    const double flops = m.work.flops / m.median(), bytes = m.work.bytes / m.median();
+    table.add({std::string(row.op->name), row.sizes, format_fixed(1e3 * forward.median(), 3),
+               format_fixed(1e3 * (training ? m.median() : m.least()), 3), format_fixed(flops / 1e9, 1),
+               format_percent(flops / most.flops_per_second, 0), format_fixed(bytes / 1e9, 1),
+               format_percent(bytes / most.bytes_per_second, 0)});
+    const Record begin = Record("result").add("op", row.op->name).add("sizes", row.sizes);
+    json.write(completed(begin, flags, batch, m)
+                   .add("bytes_per_second", bytes)
+                   .add("most_flops_per_second", most.flops_per_second)
+                   .add("most_bytes_per_second", most.bytes_per_second));
+  }
+  out << table.str() << "\nmedians; bytes and flops are the least that an op must move and compute\n";
+}
+
+void run(const Flags& flags) {
+  std::ostream& out = human_output(flags.json);
+  if (flags.list_models) return list_models(out);
+  JsonLines json(flags.json);
+  flags.op.empty() ? run_model(flags, json, out) : run_ops(flags, json, out);
 }
 
 }  // namespace

@@ -95,7 +95,6 @@ class Demo {
 };
 
 Demo::Demo(const Flags& flags) : flags_(flags), sizes_(sizes_for(flags)), info_(model_info("convnext_mnist")) {
-  if (flags_.threads) set_threads(static_cast<int>(*flags_.threads));
   if (flags_.out.empty()) flags_.out = "build/demo";
   flags_.model = info_.name;
   flags_.data = flags.data.empty() ? "fashion-mnist" : "fashion-mnist:" + flags.data;
@@ -194,8 +193,8 @@ void Demo::train_base() {
   recipe.epochs = sizes_.epochs;
   LoadedModel model = new_model(flags_, clean_.train->classes());
   std::cout << "1  A network learns the clean images\n   " << info_.name << ", "
-            << format_count(parameter_count(*model.model)) << " parameters, " << format_count(sizes_.base) << " images, "
-            << recipe.epochs << " epochs" << std::endl;
+            << format_count(parameter_count(*model.model)) << " parameters, " << format_count(sizes_.base)
+            << " images, " << recipe.epochs << " epochs" << std::endl;
   DemoRun run = train(model, from_scratch, recipe, subset(clean_.train, 0, sizes_.base), clean_.test);
   std::cout << "   " << format_percent(run.result.test.top1()) << " of the test images right\n\n";
   keep(model, std::move(run), sizes_.base);
@@ -232,7 +231,8 @@ void Demo::shift_images() {
             << " of the shifted test images are right\n\n";
 }
 
-// Tries every learning rate for one epoch of fewer images. The validation images say which is best; the first wins a tie.
+// Tries every learning rate for one epoch of fewer images. The validation images say which is best; the first wins a
+// tie.
 double Demo::choose_learning_rate(const Method& method) {
   Recipe recipe = info_.adapt;
   recipe.epochs = 1;
@@ -246,7 +246,8 @@ double Demo::choose_learning_rate(const Method& method) {
     Score score;
     try {
       score = train(model, method, recipe, subset(shifted_.train, 0, sizes_.search), validation_of(shifted_),
-                    concat(", learning rate ", rate)).result.test;
+                    concat(", learning rate ", rate))
+                  .result.test;
     } catch (const DivergedError&) {  // none right, then: another rate will do better
     }
     if (score.correct > best_correct) best = rate, best_correct = score.correct;
@@ -290,20 +291,24 @@ void Demo::report(const std::string& programs) const {
 void Demo::run(const std::string& programs) {
   make_room();
   const int64_t test = clean_.test->size(), tries = static_cast<int64_t>(learning_rates.size());
-  work_left_ = work(1, sizes_.epochs, sizes_.base, 2 * test + static_cast<int64_t>(strengths.size()) * sizes_.validation);
+  work_left_ =
+      work(1, sizes_.epochs, sizes_.base, 2 * test + static_cast<int64_t>(strengths.size()) * sizes_.validation);
   for (const Method& method : methods)
     work_left_ += work(method.step_cost, sizes_.epochs, sizes_.adaptation, sizes_.epochs * test) +
                   work(method.step_cost, tries, sizes_.search, tries * sizes_.validation);
-  std::cout << "Parabola: a network meets images of a kind it has not seen, and quadratic adapters teach it to read them\n\n"
-            << "data   Fashion-MNIST, " << format_count(clean_.train->size()) << " training and "
-            << format_count(test) << " test images\n"
-            << "run    cpu, " << thread_pool().threads() << " threads, seed " << flags_.seed << ", files in "
-            << printable(flags_.out, 400) << "\n\n";
+  std::cout
+      << "Parabola: a network meets images of a kind it has not seen, and quadratic adapters teach it to read them\n\n"
+      << "data   Fashion-MNIST, " << format_count(clean_.train->size()) << " training and " << format_count(test)
+      << " test images\n"
+      << "run    cpu, " << thread_pool().threads() << " threads, seed " << flags_.seed << ", files in "
+      << printable(flags_.out, 400) << "\n\n";
   train_base();
   shift_images();
-  std::cout << "3  Four methods adapt the base to " << format_count(sizes_.adaptation) << " shifted images in "
-            << sizes_.epochs << " epochs\n   top-1 of the validation images after a short try of each learning rate, and the best one:\n   "
-            << std::setw(title_width) << "";
+  std::cout
+      << "3  Four methods adapt the base to " << format_count(sizes_.adaptation) << " shifted images in "
+      << sizes_.epochs
+      << " epochs\n   top-1 of the validation images after a short try of each learning rate, and the best one:\n   "
+      << std::setw(title_width) << "";
   for (double rate : learning_rates) std::cout << std::setw(number_width) << rate;
   std::cout << std::setw(number_width) << "best" << std::endl;
   for (const Method& method : methods) adapt(method);

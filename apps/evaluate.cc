@@ -13,12 +13,12 @@ namespace {
 void run(const Flags& flags) {
   std::ostream& out = human_output(flags.json);
   if (flags.list_models) return list_models(out);
-  if (flags.threads) set_threads(static_cast<int>(*flags.threads));
   const ModelInfo& info = model_info(flags.model);
   const DataSplits data = open_data_for(flags, info);
   const DatasetPtr images = flags.split == "train" ? data.train : data.test;
   JsonLines json(flags.json);
   const LoadedModel loaded = load_model(flags, images->classes());
+  loaded.model->set_device(flags.device);
   const int64_t batch = flags.batch.value_or(128);
   Progress progress(out);
   progress.begin(images->name(), (images->size() + batch - 1) / batch);

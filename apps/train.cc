@@ -15,11 +15,11 @@ void run(const Flags& given) {
   if (!flags.resume.empty() && flags.out.empty()) flags.out = flags.resume;
   std::ostream& out = human_output(flags.json);
   if (flags.list_models) return list_models(out);
-  if (flags.threads) set_threads(static_cast<int>(*flags.threads));
   const ModelInfo& info = model_info(flags.model);
   const DataSplits data = open_data_for(flags, info);
   const int classes = data.train->classes();
   LoadedModel loaded = flags.weights.empty() ? new_model(flags, classes) : load_model(flags, classes);
+  loaded.model->set_device(flags.device);
   const Recipe recipe = recipe_for(flags, info.train, data.train->size());
   const Augmentation augmentation = augmentation_for(flags, data);
   open_run_folder(flags);
@@ -29,8 +29,8 @@ void run(const Flags& given) {
       << "data    " << flags.data << ", " << format_count(data.train->size()) << " training and "
       << format_count(data.test->size()) << " test images\n"
       << "recipe  " << describe(recipe, augmentation) << "\n"
-      << "run     cpu, " << thread_pool().threads() << " threads, checkpoint " << flags.checkpoint << ", seed "
-      << flags.seed << "\n";
+      << "run     " << flags.device.str() << ", " << thread_pool().threads() << " threads, checkpoint "
+      << flags.checkpoint << ", seed " << flags.seed << "\n";
   Progress progress(out);
   Trainer trainer(
       *loaded.model, data.train, data.test,

@@ -18,8 +18,8 @@ struct HostBatch {
 
 // What a training step takes.
 struct Batch {
-  Tensor images;                 // f32 [N, H, W, C]
-  Tensor labels;                 // i32 [N]
+  Tensor images;                 // f32 [N, H, W, C], on the device that the loader was asked for
+  Tensor labels;                 // i32 [N], there too
   std::vector<int64_t> samples;  // N, each image's number in the data set
   int64_t number = 0;            // of this batch in its epoch, from 0
 };

@@ -32,7 +32,8 @@ std::vector<int64_t> shuffled_order(int64_t count, uint64_t seed, int64_t epoch)
   return order;
 }
 
-Loader::Loader(DatasetPtr dataset, const LoaderOptions& options) : dataset_(std::move(dataset)), options_(options) {
+Loader::Loader(DatasetPtr dataset, const LoaderOptions& options)
+    : dataset_(std::move(dataset)), options_(options), images_(options.device), labels_(options.device) {
   if (options_.batch < 1) fail<UsageError>("--batch", "got ", options_.batch, ", expected at least 1");
   // A random draw is keyed by 32 bits of an image's number.
   PARABOLA_ASSERT(dataset_->size() <= std::numeric_limits<uint32_t>::max());
@@ -55,6 +56,8 @@ void Loader::start(int64_t epoch, int64_t first_batch) {
   std::move(ready_.begin(), ready_.end(), std::back_inserter(free_));
   ready_.clear();
   finished_ = false;
+  if (sent_) images_.finish(), labels_.finish();
+  sent_.reset();
   epoch_ = epoch;
   started_ = true;
   thread_ =
@@ -76,9 +79,28 @@ bool Loader::next(HostBatch& batch) {
   return false;
 }
 
+bool Loader::ready() {
+  const std::lock_guard lock(mutex_);
+  return !ready_.empty();
+}
+
+void Loader::send() {
+  Batch batch = to_batch(host_);
+  images_.start(std::exchange(batch.images, {}));
+  labels_.start(std::exchange(batch.labels, {}));
+  sent_ = std::move(batch);
+}
+
 bool Loader::next(Batch& batch) {
-  if (!next(host_)) return false;
-  batch = to_batch(host_);
+  if (!sent_) {
+    if (!next(host_)) return false;
+    send();
+  }
+  batch = std::move(*sent_);
+  sent_.reset();
+  batch.images = images_.finish();
+  batch.labels = labels_.finish();
+  if (options_.device.kind != DeviceKind::cpu && ready() && next(host_)) send();
   return true;
 }
 

@@ -8,6 +8,7 @@
 #include <exception>
 #include <iterator>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <thread>
@@ -17,6 +18,7 @@
 #include "data/batch.h"
 #include "data/dataset.h"
 #include "data/preprocess.h"
+#include "engine/core/upload.h"
 
 namespace parabola {
 
@@ -28,6 +30,7 @@ struct LoaderOptions {
   uint64_t seed = 0;               // of order and augmentation
   Augmentation augmentation = {};  // of the training images
   Preprocessing preprocessing = {};
+  Device device = {};  // where batches are wanted
 };
 
 // The numbers 0 to count-1 in the order of one epoch: a Fisher-Yates shuffle with draws keyed by (seed, epoch).
@@ -52,7 +55,9 @@ class Loader {
   void start(int64_t epoch, int64_t first_batch = 0);
 
   // The next batch; false at the epoch's end. Throws what reading the batch threw. UsageError before start().
+  // On another device than the CPU, the one after it travels there while the device works on this one.
   // With a HostBatch: takes over its memory for a coming batch, so that passing the same one again allocates nothing.
+  // An epoch is read by one of the two.
   bool next(Batch& batch);
   bool next(HostBatch& batch);
 
@@ -80,6 +85,8 @@ class Loader {
     Image image, spare;
   };
   void produce(const std::stop_token& stop, int64_t epoch, int64_t first_batch);
+  bool ready();  // next() would not wait
+  void send();   // host_ to the device
   void fill(HostBatch& batch, std::span<const int64_t> samples, int64_t epoch, Scratch& scratch) const;
 
   DatasetPtr dataset_;
@@ -87,6 +94,8 @@ class Loader {
   int64_t epoch_ = -1;
   bool started_ = false;  // by start(), and no loop has begun since
   HostBatch host_;        // what next(Batch&) copies from
+  Upload images_, labels_;
+  std::optional<Batch> sent_;  // what is on its way through these, all but its tensors
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable_any changed_;

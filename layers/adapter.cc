@@ -29,7 +29,7 @@ int centred_padding(const Conv2dOptions& host, const AdapterSpec& spec) {
 }
 
 Tensor scaled(const Tensor& x, double scale) {
-  return scale == 1 ? x : x * Tensor::full(Shape{}, scale, x.dtype(), Category::inputs);
+  return scale == 1 ? x : x * Tensor::full(Shape{}, scale, x.dtype(), Category::inputs, x.device());
 }
 
 class QuadraticLinearAdapter final : public Adapter {

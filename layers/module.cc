@@ -57,12 +57,20 @@ void Module::set_training(bool on) {
   for (Module* child : children_) child->set_training(on);
 }
 
-void Module::set_dtype(DType dtype) {
-  for (const Entry& entry : tensors()) {
+namespace {
+// Replaces every tensor by its copy for `target`, a dtype or a device; what trains keeps training.
+void convert(const Module& module, auto target) {
+  for (const Module::Entry& entry : module.tensors()) {
     const bool trained = entry.tensor->requires_gradient();
-    *entry.tensor = entry.tensor->to(dtype, Category::parameters);
+    *entry.tensor = entry.tensor->to(target, Category::parameters);
     if (!entry.buffer) entry.tensor->set_requires_gradient(trained);
   }
+}
+}  // namespace
+
+void Module::set_dtype(DType dtype) { convert(*this, dtype); }
+void Module::set_device(Device device) {
+  if (device_of(*this) != device) convert(*this, device);
 }
 
 void Module::initialize(uint64_t seed) {
@@ -88,6 +96,11 @@ int64_t parameter_count(const Module& module, bool trainable_only) {
   for (const Module::Entry& entry : module.tensors())
     if (!entry.buffer && (!trainable_only || entry.tensor->requires_gradient())) count += entry.tensor->elements();
   return count;
+}
+
+Device device_of(const Module& module) {
+  const std::vector<Module::Entry> entries = module.tensors();
+  return entries.empty() ? Device{} : entries[0].tensor->device();
 }
 
 std::vector<Tensor> trainable(const Module& module) {

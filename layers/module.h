@@ -30,8 +30,8 @@ class Module {
   Module& operator=(const Module&) = delete;
   virtual ~Module() = default;
 
-  // What the module computes. A module calls its children by operator(), which does the same under the child's name, so that
-  // errors and tape nodes say where they are.
+  // What the module computes. A module calls its children by operator(), which does the same under the child's name, so
+  // that errors and tape nodes say where they are.
   virtual Tensor forward(const Tensor& x) = 0;
   Tensor operator()(const Tensor& x);
 
@@ -49,6 +49,7 @@ class Module {
   void set_training(bool on);
   void initialize(uint64_t seed);  // draws every parameter; each from a sequence of its own, keyed by its place
   void set_dtype(DType dtype);     // converts parameters and buffers (float64 for checks against references)
+  void set_device(Device device);  // moves parameters and buffers; before an optimizer is made for them
 
  protected:
   void add(std::string_view name, Tensor& parameter, const Shape& shape, Init init,
@@ -66,6 +67,7 @@ class Module {
 
 int64_t parameter_count(const Module& module, bool trainable_only = false);  // elements, without buffers
 std::vector<Tensor> trainable(const Module& module);                         // parameters that require a gradient
+Device device_of(const Module& module);  // where its parameters are; the CPU for a module without any
 // A glob over full names in which * and ? cross dots: "layer*.conv*".
 bool matches(std::string_view pattern, std::string_view name);
 // Switches training on or off for the parameters whose full name matches; returns how many did.

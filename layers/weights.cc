@@ -72,7 +72,7 @@ void save_weights(const Module& model, const std::string& path, const std::map<s
     if (keep && !keep(entry)) continue;
     const Tensor& tensor = *entry.tensor;
     stored.push_back(Tensor::empty(file_shape(tensor.shape(), entry.layout), tensor.dtype(), Category::parameters));
-    to_file(tensor.shape(), entry.layout, size_of(tensor.dtype()), tensor.raw(), stored.back().raw());
+    to_file(tensor.shape(), entry.layout, size_of(tensor.dtype()), tensor.on_cpu().raw(), stored.back().raw());
     data.push_back({entry.name, tensor.dtype(), stored.back().shape(), stored.back().raw()});
   }
   write_safetensors(path, data, metadata);

@@ -12,7 +12,7 @@ Optimizer::Optimizer(std::vector<Tensor> parameters, double lr, double clip, int
     fail<UsageError>("optimizer", "got no parameters, expected at least one that requires a gradient");
   for (int slot = 0; slot < slots; ++slot)
     for (const Tensor& parameter : parameters_)
-      state_.push_back(Tensor::full(parameter.shape(), 0, parameter.dtype(), Category::optimizer));
+      state_.push_back(Tensor::full(parameter.shape(), 0, parameter.dtype(), Category::optimizer, parameter.device()));
 }
 
 void Optimizer::step() {

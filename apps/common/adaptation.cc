@@ -40,8 +40,11 @@ std::string describe_method(const std::string& method, const LoadedModel& loaded
 void reestimate_statistics(Module& model, DatasetPtr train, const Augmentation& augmentation,
                            const Preprocessing& preprocessing, int64_t batch_size, uint64_t seed, Progress* progress) {
   const std::vector<BatchNorm*> norms = batch_norms(model);
-  Loader loader(std::move(train),
-                {.batch = batch_size, .seed = seed, .augmentation = augmentation, .preprocessing = preprocessing});
+  Loader loader(std::move(train), {.batch = batch_size,
+                                   .seed = seed,
+                                   .augmentation = augmentation,
+                                   .preprocessing = preprocessing,
+                                   .device = device_of(model)});
   if (progress) progress->begin("statistics", loader.batches());
   const bool was_training = model.training();
   model.set_training(true);

@@ -7,9 +7,10 @@ namespace parabola {
 
 void add_batch(Score& score, const Tensor& logits, const Tensor& labels) {
   const int64_t rows = logits.shape()[0], classes = logits.shape()[1];
+  const Tensor here = logits.on_cpu(), labels_here = labels.on_cpu();
   for (int64_t n = 0; n < rows; ++n) {
-    const float* row = logits.data<float>() + n * classes;
-    const int64_t label = labels.data<int32_t>()[n];
+    const float* row = here.data<float>() + n * classes;
+    const int64_t label = labels_here.data<int32_t>()[n];
     double sum = 0;
     int64_t ahead = 0;
     for (int64_t k = 0; k < classes; ++k) {
@@ -29,7 +30,7 @@ Score evaluate(Module& model, DatasetPtr dataset, const Preprocessing& preproces
   const bool was_training = model.training();
   model.set_training(false);
   Score score;
-  Loader loader(std::move(dataset), {.batch = batch_size, .preprocessing = preprocessing});
+  Loader loader(std::move(dataset), {.batch = batch_size, .preprocessing = preprocessing, .device = device_of(model)});
   for (Batch& batch : loader) {
     add_batch(score, model(batch.images), batch.labels);
     if (on_batch) on_batch(batch.labels.elements());

@@ -105,14 +105,15 @@ Device device(Text text) {
   int index = 0;
   if (text != "cuda" && !(text.starts_with("cuda:") && read_number(text.substr(5), index) && index >= 0))
     refuse("got ", in_quotes(text), ", expected cpu, cuda or cuda:N");
-  std::string reason = "no app computes there yet";
+  const Device device{DeviceKind::cuda, index};
   try {
-    require_device({DeviceKind::cuda, index});
+    require_device(device);
   } catch (const DeviceError& error) {
-    reason = error.what();
+    std::string reason = error.what();
     reason.erase(0, reason.find("] ") + 2);  // who says so is of no interest here
+    throw DeviceError(concat("--device: got ", text, ", but ", reason));
   }
-  throw DeviceError(concat("--device: got ", text, ", but ", reason, ", expected cpu"));
+  return device;
 }
 
 // ---- The command line
@@ -371,12 +372,16 @@ void declare(Parser& p, Flags& f) {
   p.value(bench, "--mode", "NAME", "train or infer (default train)", [&](Text t) {
     f.mode = choice(t, {"train", "infer"});
   });
-  for (const char* flag : {"--op", "--profile", "--plan", "--fit"}) p.planned(bench, flag);
+  p.value(bench, "--op", "NAME", "time this op instead of a model; all: every one",
+          [&](Text t) { f.op = some_text(t, "an op's name"); });
+  for (const char* flag : {"--profile", "--plan", "--fit"}) p.planned(bench, flag);
   p.value(all | demo, "--threads", "N", "CPU threads (default: all)", [&](Text t) { f.threads = whole(t, 1, 1024); });
-  p.value(train | adapt | evaluate | bench, "--device", "NAME", "cpu", [&](Text t) { f.device = device(t); });
-  p.value(train | adapt | evaluate | bench, "--dtype", "NAME", "f32", [&](Text t) {
-    f.dtype = choice(t, {"f32"}, {"tf32", "bf16", "f16"});
-  });
+  p.value(train | adapt | evaluate | bench, "--device", "NAME", "cpu, cuda or cuda:N (default cpu)",
+          [&](Text t) { f.device = device(t); });
+  p.value(train | adapt | evaluate | bench, "--dtype", "NAME", "f32, or on CUDA tf32: products of 10-bit fractions",
+          [&](Text t) {
+            f.dtype = choice(t, {"f32", "tf32"}, {"bf16", "f16"});
+          });
   p.planned(train | adapt | bench, "--memory-budget");
   p.value(train | adapt | bench, "--checkpoint", "NAME",
           "what backward finds saved: none (everything), default or blocks", [&](Text t) {
@@ -386,7 +391,8 @@ void declare(Parser& p, Flags& f) {
   p.group("Output");
   p.value(train | adapt, "--out", "DIR", "where the run writes weights, state/, log.jsonl and curves.svg",
           [&](Text t) { f.out = some_text(t, "a folder"); });
-  p.value(demo, "--out", "DIR", "where it writes (default build/demo)", [&](Text t) { f.out = some_text(t, "a folder"); });
+  p.value(demo, "--out", "DIR", "where it writes (default build/demo)",
+          [&](Text t) { f.out = some_text(t, "a folder"); });
   p.value(train | adapt, "--save-every", "SECONDS", "between saved states (default 60)",
           [&](Text t) { f.save_every = not_negative(t); });
   p.value(train | adapt, "--resume", "DIR", "go on exactly where the run with this --out stood",
@@ -406,11 +412,15 @@ void check_together(App app, const Parser& p, const Flags& f) {
   const Apps bit = static_cast<Apps>(app);
   if (bit & demo) return;
   if (bit & inspect) return require(!f.files.empty(), "FILE", "at least one .safetensors file or index.json");
-  require(!f.model.empty(), "--model", "a model's name (--list-models prints them)");
+  if (!f.op.empty() && (!f.model.empty() || f.adapt))
+    throw UsageError(concat("--op: no effect with ", f.adapt ? "--adapt" : "--model", ", expected one of them"));
+  require(!f.model.empty() || !f.op.empty(), "--model", "a model's name (--list-models prints them)");
   if (bit & (adapt | evaluate)) require(!f.weights.empty(), "--weights", "a .safetensors file");
   if (bit & (train | adapt | evaluate)) require(!f.data.empty(), "--data", "a data set, such as fashion-mnist");
   if (f.weights.empty() && !f.allow_missing.empty())
     throw UsageError("--allow-missing: no effect here, expected with --weights");
+  if (f.dtype == "tf32" && f.device.kind == DeviceKind::cpu)
+    throw UsageError("--dtype: got tf32 on the CPU, expected f32, or --device cuda");
   if (f.optimizer == "adamw" && f.momentum)
     throw UsageError("--momentum: no effect with --optimizer adamw, expected with sgd");
   for (const char* flag : {"--match", "--rank", "--kernel", "--dilation", "--scale"}) {

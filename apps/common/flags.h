@@ -25,7 +25,7 @@ struct Flags {
   std::vector<std::string> files;          // inspect: FILE...
 
   // data
-  std::string data;  // demo: the folder of Fashion-MNIST; empty: Debian's
+  std::string data;                                 // demo: the folder of Fashion-MNIST; empty: Debian's
   std::string split = "test";                       // test, train
   std::optional<int64_t> limit;                     // at least 1
   std::optional<int64_t> images;                    // demo: training images of the base, at least 1
@@ -55,9 +55,10 @@ struct Flags {
 
   // running
   std::string mode = "train";          // bench: train, infer
+  std::string op;                      // bench: time this op (or all) instead of a model
   std::optional<int64_t> threads;      // 1 to 1024; default: all cores
-  Device device;                       // cpu: the only one built yet
-  std::string dtype = "f32";           // f32: the only one built yet
+  Device device;                       // one that is there
+  std::string dtype = "f32";           // f32, tf32 (on CUDA)
   std::string checkpoint = "default";  // none, default, blocks
 
   // output

@@ -10,7 +10,9 @@
 #include <new>
 #include <string>
 
+#include "engine/blas/precision.h"
 #include "engine/core/error.h"
+#include "engine/core/thread_pool.h"
 
 namespace parabola {
 namespace {
@@ -66,7 +68,10 @@ int run_app(const std::function<void()>& body) {
 int run_app(App app, int argc, const char* const* argv, const std::function<void(const Flags&)>& body) {
   return run_app([&] {
     try {
-      body(parse_flags(app, argc, argv));
+      const Flags flags = parse_flags(app, argc, argv);
+      if (flags.threads) set_threads(static_cast<int>(*flags.threads));
+      allow_tf32(flags.dtype == "tf32");
+      body(flags);
     } catch (const HelpRequest& help) {
       std::cout << help.text;
     }

@@ -36,7 +36,8 @@ Trainer::Trainer(Module& model, DatasetPtr train, DatasetPtr test, TrainerSettin
                                  .shuffle = true,
                                  .seed = settings_.seed,
                                  .augmentation = settings_.augmentation,
-                                 .preprocessing = settings_.preprocessing}),
+                                 .preprocessing = settings_.preprocessing,
+                                 .device = device_of(model)}),
       optimizer_(settings_.recipe.epochs > 0 ? make_optimizer(model, settings_.recipe) : nullptr) {
   curves_.title = settings_.title;
   curves_.steps_per_epoch = static_cast<double>(loader_.batches());
@@ -95,17 +96,18 @@ TrainerResult Trainer::run() {
   if (!settings_.folder.empty()) log_ = std::make_unique<JsonLines>(settings_.folder + "/log.jsonl", log_bytes_);
   WorkCounters& work = Executor::instance().work;
   work = {};
-  Memory::of({}).reset_peak();
+  Memory& memory = Memory::of(device_of(model_));
+  memory.reset_peak();
   for (; epoch_ < settings_.recipe.epochs; ++epoch_) {
     train_epoch(epoch_);
     result_.train_loss = epoch_score_.loss;
     result_.steps = steps_;
-    result_.peak_activation_bytes = std::max(result_.peak_activation_bytes, Memory::of({}).peak_activation_bytes());
+    result_.peak_activation_bytes = std::max(result_.peak_activation_bytes, memory.peak_activation_bytes());
     result_.images_per_second = static_cast<double>((epoch_ + 1) * loader_.images()) / std::max(result_.seconds, 1e-9);
     const bool last = epoch_ + 1 == settings_.recipe.epochs, measured = last || !settings_.final_only;
     if (measured) result_.test = evaluate(model_, test_, settings_.preprocessing, settings_.recipe.batch);
     work = {};
-    Memory::of({}).reset_peak();
+    memory.reset_peak();
     const double train_top1 = epoch_score_.top1();
     curves_.epoch.push_back(static_cast<double>(epoch_ + 1));
     curves_.train_top1.push_back(train_top1);

@@ -47,7 +47,10 @@ void Trainer::save_state() const {
                                          r.test.loss, r.seconds, r.images_per_second, r.flops, r.replay_flops,
                                          static_cast<double>(r.peak_activation_bytes), r.top1_before}));
   std::vector<TensorData> data;
-  for (const auto& [name, tensor] : tensors) data.push_back({name, tensor.dtype(), tensor.shape(), tensor.raw()});
+  for (auto& [name, tensor] : tensors) {
+    tensor = tensor.on_cpu();
+    data.push_back({name, tensor.dtype(), tensor.shape(), tensor.raw()});
+  }
   std::filesystem::create_directories(settings_.folder + "/state");
   write_safetensors(state_path(settings_.folder), data, {{"format", "parabola-state"}, {"run", settings_.fingerprint}});
 }
@@ -81,8 +84,9 @@ bool Trainer::resume(const std::string& folder) {
     if (entry.shape != tensor.shape())
       throw FormatError(
           concat(printable(path), ": tensor ", name, " has shape ", entry.shape, ", expected ", tensor.shape()));
-    file.read(entry, tensor.dtype(), tensor.raw(), tensor.bytes());
-    ++tensor.storage()->version;
+    const Tensor values = Tensor::empty(tensor.shape(), tensor.dtype(), Category::inputs);
+    file.read(entry, values.dtype(), values.raw(), values.bytes());
+    tensor.copy_from(values);
   }
   curves_.train_loss = numbers("history.train_loss", 0);
   curves_.learning_rate = numbers("history.learning_rate", 0);

@@ -81,7 +81,10 @@ void Executor::forward(const OpDef& op, const ForwardArgs& args, size_t workspac
   with_workspace.step = step_on(device);
   with_workspace.stream = stream_of(device);
   kernel(with_workspace);
-  (args.replay ? work.replay_flops : work.flops) += cost.flops;
+  if (args.replay)
+    work.replay_flops += cost.flops;
+  else
+    work.add(cost);
   if (check_finite) require_finite(op, "forward", args.outputs, device);
 }
 
@@ -95,7 +98,7 @@ void Executor::backward(const OpDef& op, const BackwardArgs& args, size_t worksp
   with_workspace.step = step_on(device);
   with_workspace.stream = stream_of(device);
   kernel(with_workspace);
-  work.flops += cost.flops;
+  work.add(cost);
   if (check_finite) require_finite(op, "backward", args.input_gradients, device);
 }
 

@@ -11,7 +11,9 @@ namespace parabola {
 // Work done since the last reset. 2 flops per multiply-add, as the ops' cost functions say.
 struct WorkCounters {
   double flops = 0;         // forward, backward, optimizer
+  double bytes = 0;         // the least that these read and write
   double replay_flops = 0;  // recomputation, counted apart
+  void add(const Cost& cost) { flops += cost.flops, bytes += cost.bytes_read + cost.bytes_written; }
 };
 
 class Executor {

@@ -1,4 +1,5 @@
 // The app bench, run as a user runs it. Times are not looked at: they are the machine's.
+#include "apps/common/op_bench.h"
 #include "tests/apps/cli.h"
 
 namespace parabola {
@@ -46,12 +47,36 @@ TEST_CASE("bench: inference keeps nothing") {
   CHECK(result.at("flops") < 1.01 * least);
 }
 
+TEST_CASE("bench: an op alone, forward and with backward") {
+  const ProgramResult run =
+      run_program({"bench", "--op", "cross_entropy", "--batch", "2", "--threads", "1", "--json", "-"});
+  REQUIRE_MESSAGE(run.code == 0, run.err);
+  const Json record = records_in(run.out).at(0);
+  check_keys(record, {"op", "sizes", "mode", "batch", "threads", "device", "dtype", "checkpoint", "step_ms_median",
+                      "step_ms_min", "images_per_second", "peak_activation_bytes", "saved_activation_bytes", "flops",
+                      "gflops_per_second", "bytes_per_second", "most_flops_per_second", "most_bytes_per_second"});
+  CHECK(record.at("op") == "cross_entropy");
+  CHECK(record.at("batch") == 2);
+  CHECK(record.at("most_flops_per_second") > 0);
+  CHECK(record.at("most_bytes_per_second") > 0);
+
+  for (const OpBench& row : op_benches("all")) {
+    CAPTURE(row.op->name);
+    CAPTURE(row.sizes);
+    const Measurement forward = measure_op(row, 2, {}, false, 0), both = measure_op(row, 2, {}, true, 0);
+    CHECK(forward.work.bytes > 0);
+    CHECK(both.work.bytes > forward.work.bytes);
+    CHECK(both.peak_bytes >= both.saved_bytes);
+  }
+}
+
 TEST_CASE("bench: wrong input is refused with one line") {
   check_error(run_program({"bench"}), 2, "--model");
   check_error(run_program({"bench", "--model", "resnet21"}), 2, "did you mean resnet20?");
   check_error(run_program({"bench", "--model", "mlp", "--rank", "2"}), 2, "--adapt");
   check_error(run_program({"bench", "--model", "mlp", "--adapt"}), 2, "no convolution");
-  check_error(run_program({"bench", "--model", "mlp", "--op", "gelu"}), 2, "not built yet");
+  check_error(run_program({"bench", "--model", "mlp", "--op", "gelu"}), 2, "--op: no effect with --model");
+  check_error(run_program({"bench", "--op", "gellu"}), 2, "did you mean gelu?");
   check_error(run_program({"bench", "--model", "mlp", "--dtype", "bf16"}), 2, "not built yet");
 }
 

@@ -68,12 +68,9 @@ TEST_CASE("demo: leaves exactly the files that it speaks of, and one record a ru
   CHECK(demo.records.size() == 5);
   for (const auto& [method, record] : demo.records) {
     CAPTURE(method);
-    check_keys(record, {"event",      "model",         "method",
-                        "epochs",     "steps",         "train_loss",
-                        "top1",       "parameters",    "trainable_parameters",
-                        "seconds",    "train_flops",   "images_per_second",
-                        "data",       "learning_rate", "peak_activation_bytes",
-                        "replay_flops"});
+    check_keys(record, {"event", "model", "method", "epochs", "steps", "train_loss", "top1", "parameters",
+                        "trainable_parameters", "seconds", "train_flops", "images_per_second", "data", "learning_rate",
+                        "peak_activation_bytes", "replay_flops"});
     CHECK(record.contains("top1_before") == (method != "base"));
     CHECK(record.at("weights") == method + ".safetensors");
   }
@@ -85,8 +82,8 @@ TEST_CASE("demo: evaluate says the same figures as the table") {
   const Finished& demo = finished();
   const std::string shifted = "fashion-mnist:" + demo.folder + "/shifted";
   const auto top1_of = [&](const std::string& weights, const std::string& data) {
-    return result_of({"evaluate", "--model", "convnext_mnist", "--weights", demo.folder + "/" + weights + ".safetensors",
-                      "--data", data})
+    return result_of({"evaluate", "--model", "convnext_mnist", "--weights",
+                      demo.folder + "/" + weights + ".safetensors", "--data", data})
         .at("top1");
   };
   const Json& base = demo.records.at("base");
@@ -126,7 +123,8 @@ TEST_CASE("demo: its runs are those of train and adapt, bit for bit") {
                      "fashion-mnist:" + demo.folder + "/shifted", "--limit", "160", "--epochs", "2", "--lr",
                      rate(method), "--method", method, "--out", out + "/" + method});
     REQUIRE_MESSAGE(adapted.code == 0, adapted.err);
-    CHECK(read_file(out + "/" + method + "/model.safetensors") == read_file(demo.folder + "/" + method + ".safetensors"));
+    CHECK(read_file(out + "/" + method + "/model.safetensors") ==
+          read_file(demo.folder + "/" + method + ".safetensors"));
   }
 }
 
@@ -192,7 +190,8 @@ TEST_CASE("demo: a file that cannot be written whole is not there at all, nor is
 }
 
 TEST_CASE("demo: the shift is gamma 2.2, then inversion of the brighter half, blended in") {
-  const Levels none = shifted_levels(0), half = shifted_levels(0.5), whole = shifted_levels(1), more = shifted_levels(1.25);
+  const Levels none = shifted_levels(0), half = shifted_levels(0.5), whole = shifted_levels(1),
+               more = shifted_levels(1.25);
   for (size_t level = 0; level < 256; ++level) {
     const double v = static_cast<double>(level) / 255, g = std::pow(v, 2.2), f = g > 0.5 ? 1 - g : g;
     CAPTURE(level);

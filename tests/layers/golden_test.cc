@@ -1,4 +1,5 @@
-// Whole nets against PyTorch. What the files hold and where the tolerances come from: tests/golden/README.md.
+// Whole nets against PyTorch, on the device that PARABOLA_TEST_DEVICE names. What the files hold and where the
+// tolerances come from: tests/golden/README.md.
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -35,7 +36,7 @@ bool same_bits(const Values& left, const Values& right) {
 }
 
 test::Array in_file_layout(const Tensor& tensor, FileLayout layout) {
-  const Tensor wide = tensor.to(DType::f64, Category::inputs);
+  const Tensor wide = tensor.on_cpu().to(DType::f64, Category::inputs);
   test::Array values(static_cast<size_t>(wide.elements()));
   to_file(wide.shape(), layout, sizeof(double), wide.raw(), values.data());
   return values;
@@ -75,8 +76,8 @@ class Run {
  public:
   Run(const GoldenNet& net, const Safetensors& file, DType dtype)
       : model_(models::create(net.model, {.widths = net.widths, .depths = net.depths})),
-        images_(read_images(file, dtype)),
-        labels_(read(file, "labels", DType::i32)) {
+        images_(read_images(file, dtype).to(test_device(), Category::inputs)),
+        labels_(read(file, "labels", DType::i32).to(test_device(), Category::inputs)) {
     if (net.adapters) attach_adapters(*model_, AdapterOptions{});
     model_->set_dtype(dtype);
     model_->set_training(net.training);
@@ -88,6 +89,7 @@ class Run {
       REQUIRE(stored.shape() == file_shape(entry.tensor->shape(), entry.layout));
       from_file(entry.tensor->shape(), entry.layout, size_of(dtype), stored.raw(), entry.tensor->raw());
     }
+    model_->set_device(test_device());
     set_trainable(*model_, "*", false);
     for (const std::string& name : names_in(file, "trainable")) CHECK(set_trainable(*model_, name, true) == 1);
   }

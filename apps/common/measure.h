@@ -1,0 +1,31 @@
+// What bench's two jobs share: timing of steps, and what this machine can do at most.
+#pragma once
+#include <functional>
+#include <vector>
+
+#include "engine/core/memory.h"
+#include "engine/tape/executor.h"
+
+namespace parabola {
+
+struct Measurement {
+  std::vector<double> seconds;  // of each timed step
+  size_t peak_bytes = 0, saved_bytes = 0;
+  WorkCounters work;  // of one step
+  double median() const;
+  double least() const;
+};
+
+// Repeats `step` for at least 5 times and `least_seconds`, after two runs that warm up. It runs one step on `device`
+// and returns the activation bytes that were alive when its forward pass had ended.
+Measurement measure(Device device, double least_seconds, const std::function<size_t()>& step);
+
+// The roofline of a device, measured: the rate of its multiply-adds (on the CPU by a loop that stays in registers, on
+// CUDA by the largest product, in the precision that is allowed), and that of a copy, bytes read and written both
+// counted.
+struct Ceilings {
+  double flops_per_second, bytes_per_second;
+};
+Ceilings measure_ceilings(Device device);
+
+}  // namespace parabola
