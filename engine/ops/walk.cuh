@@ -70,4 +70,29 @@ class DeviceWalk {
   int64_t elements_;
 };
 
+// to[b] = from[a], or += where `accumulate`, for all pairs of a walk; no two of which may share b.
+template <class T>
+__global__ void copy_along_walk(DeviceWalk walk, const T* from, T* to, bool accumulate) {
+  for (int64_t i = thread_index(); i < walk.elements(); i += thread_count()) {
+    const auto [a, b] = walk.at(i);
+    to[b] = accumulate ? T(Compute<T>(to[b]) + Compute<T>(from[a])) : from[a];
+  }
+}
+
+template <class T>
+void device_copy_along(DeviceStream stream, const Walk& walk, const T* from, T* to, bool accumulate = false) {
+  launch(copy_along_walk<T>, blocks_for(walk.elements()), block_size, 0, stream, DeviceWalk(walk), from, to,
+         accumulate);
+}
+
+template <class T>
+__global__ void clear_elements(T* to, int64_t count) {
+  for (int64_t i = thread_index(); i < count; i += thread_count()) to[i] = T(0);
+}
+
+template <class T>
+void device_clear(DeviceStream stream, T* to, int64_t count) {
+  launch(clear_elements<T>, blocks_for(count), block_size, 0, stream, to, count);
+}
+
 }  // namespace parabola

@@ -3,6 +3,7 @@
 #pragma once
 #include <algorithm>
 #include <array>
+#include <numeric>
 
 #include "engine/core/thread_pool.h"
 #include "engine/ops/elementwise.h"
@@ -28,6 +29,11 @@ inline Strides broadcast_strides(const Shape& from, const Shape& to) {
     if (from[axis] == to[shift + axis]) strides[shift + axis] = own[axis];
   }
   return strides;
+}
+
+// Where the element with these indices lies.
+inline int64_t place_of(const std::array<int64_t, Shape::max_rank>& indices, const Strides& strides) {
+  return std::inner_product(indices.begin(), indices.end(), strides.begin(), int64_t{0});
 }
 
 class Walk {
