@@ -107,7 +107,7 @@ Layout layout(const Signature& s) {
   require_one_dtype(name<kind>, s);
   const Shape out = broadcast(s.shape(0), s.shape(1), name<kind>);
   Layout result{.outputs = {{out, s.dtype()}}};
-  dispatch_float(s.dtype(), name<kind>, [&]<class T>() {
+  dispatch_any_float(s.dtype(), name<kind>, [&]<class T>() {
     for (int operand : {0, 1}) {
       if (!s.wants_gradient(operand) || s.shape(operand) == out) continue;
       size_t bytes = Reduction(out, repeated_axes(s.shape(operand), out)).template workspace<T>();

@@ -56,6 +56,12 @@ __global__ void column_sums_of_all(const Real* partials, int64_t parts, int64_t 
   }
 }
 
+template <class Real, class Finish>
+void add_parts(DeviceStream stream, const Real* partials, int64_t parts, int64_t count, const Finish& finish) {
+  launch(column_sums_of_all<Real, Finish>, blocks_for(count, block_size / warp_size), block_size, 0, stream, partials,
+         parts, count, finish);
+}
+
 // term and finish are structs of pointers and numbers with a __device__ member each. workspace as above.
 template <int sums, class T, class Term, class Finish>
 void device_column_sums(DeviceStream stream, const ColumnParts& matrix, std::byte* workspace, const Term& term,
@@ -66,8 +72,7 @@ void device_column_sums(DeviceStream stream, const ColumnParts& matrix, std::byt
   const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(std::max<int64_t>(1, matrix.parts())));
   launch(column_sums_of_parts<sums, Real, Term>, grid, block_size, block_size * sums * sizeof(Real), stream, term,
          matrix.rows, matrix.columns, matrix.part_rows(), partials);
-  launch(column_sums_of_all<Real, Finish>, blocks_for(sums * matrix.columns, block_size / warp_size), block_size, 0,
-         stream, partials, matrix.parts(), sums * matrix.columns, finish);
+  add_parts(stream, partials, matrix.parts(), sums * matrix.columns, finish);
 }
 
 }  // namespace parabola

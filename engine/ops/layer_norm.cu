@@ -2,21 +2,10 @@
 #include "engine/ops/layer_norm.h"
 
 #include "engine/ops/column_sums.cuh"
+#include "engine/ops/rows.cuh"
 
 namespace parabola {
 namespace {
-
-// This warp among all of the grid, and how many there are.
-__device__ int64_t first_row() { return thread_index() / warp_size; }
-__device__ int64_t row_step() { return thread_count() / warp_size; }
-
-// The sum of term(c) over a row's channels; every lane gets it.
-template <class T, class Term>
-__device__ T row_sum(int64_t channels, Term term) {
-  T sum = 0;
-  for (int64_t c = lane_index(); c < channels; c += warp_size) sum += term(c);
-  return warp_reduce(sum, Sum());
-}
 
 template <class T>
 __global__ void layer_norm_forward(const T* x, const T* gamma, const T* beta, T* y, T* means, T* rstds, double eps,
@@ -83,7 +72,6 @@ struct Gradients {
 };
 
 ColumnParts matrix_of(const Shape& x) { return {x.product(0, x.rank() - 1), x.back()}; }
-dim3 blocks_for_rows(int64_t rows) { return blocks_for(rows, block_size / warp_size); }
 
 template <class T>
 void forward(const ForwardArgs& args) {

@@ -6,27 +6,21 @@
 namespace parabola {
 namespace {
 
-// Where x begins in the padded tensor.
-int64_t first_element(const Shape& padded, const PadAttributes& attributes) {
-  const Strides strides = strides_of(padded);
-  int64_t first = 0;
-  for (int axis = 0; axis < padded.rank(); ++axis) first += attributes.before[axis] * strides[axis];
-  return first;
-}
-
 template <class T>
 void forward(const ForwardArgs& args) {
   const TensorView &x = args.inputs[0], &y = args.outputs[0];
+  const Strides in_y = strides_of(y.shape);
   std::fill_n(y.data<T>(), y.shape.elements(), T(0));
-  copy_along(Walk(x.shape, strides_of(x.shape), strides_of(y.shape)), x.data<T>(),
-             y.data<T>() + first_element(y.shape, args.attributes.get<PadAttributes>()));
+  copy_along(Walk(x.shape, strides_of(x.shape), in_y), x.data<T>(),
+             y.data<T>() + place_of(args.attributes.get<PadAttributes>().before, in_y));
 }
 
 template <class T>
 void backward(const BackwardArgs& args) {
   const TensorView &dy = args.output_gradients[0], &dx = args.input_gradients[0];
-  copy_along(Walk(dx.shape, strides_of(dy.shape), strides_of(dx.shape)),
-             dy.data<T>() + first_element(dy.shape, args.attributes.get<PadAttributes>()), dx.data<T>(),
+  const Strides in_dy = strides_of(dy.shape);
+  copy_along(Walk(dx.shape, in_dy, strides_of(dx.shape)),
+             dy.data<T>() + place_of(args.attributes.get<PadAttributes>().before, in_dy), dx.data<T>(),
              args.accumulates(0));
 }
 

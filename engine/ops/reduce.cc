@@ -66,7 +66,7 @@ template <bool is_mean>
 Layout layout(const Signature& s) {
   const auto& attributes = s.attributes.get<ReduceAttributes>();
   Layout result{.outputs = {{reduced_shape(s.shape(0), attributes.axes, attributes.keep), s.dtype()}}};
-  dispatch_float(s.dtype(), name<is_mean>, [&]<class T>() {
+  dispatch_any_float(s.dtype(), name<is_mean>, [&]<class T>() {
     result.forward_workspace = Reduction(s.shape(0), attributes.axes).template workspace<T>();
   });
   return result;

@@ -3,6 +3,7 @@
 #pragma once
 #include <algorithm>
 #include <array>
+#include <numeric>
 
 #include "engine/core/thread_pool.h"
 #include "engine/ops/elementwise.h"
@@ -30,8 +31,17 @@ inline Strides broadcast_strides(const Shape& from, const Shape& to) {
   return strides;
 }
 
+// Where the element with these indices lies.
+inline int64_t place_of(const std::array<int64_t, Shape::max_rank>& indices, const Strides& strides) {
+  return std::inner_product(indices.begin(), indices.end(), strides.begin(), int64_t{0});
+}
+
 class Walk {
  public:
+  struct Axis {
+    int64_t size, a, b;
+  };
+
   // Through the index space `shape`, row-major. Axes that both operands run through in one stride become one, so that
   // the innermost, a *row*, is as long as can be: the same shape twice is a single row, [N, H, W, C] with [C] rows of
   // C.
@@ -48,7 +58,9 @@ class Walk {
     if (rank_ == 0) axes_[rank_++] = {1, 1, 1};
   }
 
-  int64_t step_a() const { return axes_[0].a; }  // within a row
+  int64_t elements() const { return elements_; }
+  std::span<const Axis> axes() const { return {axes_.data(), static_cast<size_t>(rank_)}; }  // innermost first
+  int64_t step_a() const { return axes_[0].a; }                                              // within a row
   int64_t step_b() const { return axes_[0].b; }
 
   // Calls row(index, a, b, count) for all rows and parts of rows, on all threads: `count` elements from flat index
@@ -85,9 +97,6 @@ class Walk {
   }
 
  private:
-  struct Axis {
-    int64_t size, a, b;
-  };
   std::array<Axis, Shape::max_rank> axes_{};  // innermost first
   int rank_ = 0;
   int64_t elements_;

@@ -39,6 +39,8 @@ TEST_CASE("permute") {
   check_permute("a cycle", {2, 3, 5}, {{1, 2, 0}});
   check_permute("nothing", {3, 5}, {{0, 1}});
   check_permute("a scalar", {}, {});
+  check_permute("images over more than one tile", {2, 5, 7, 19}, {{0, 3, 1, 2}});
+  check_permute("tiles amid other axes", {3, 17, 2, 5, 33}, {{4, 2, 0, 3, 1}});
   check_permute("over more than one task", {131, 3, 67}, {{2, 0, 1}});
 }
 
