@@ -4,12 +4,14 @@
 
 namespace parabola {
 
+// The bias is what the product is added to, as in device_affine: y is still in the cache then.
 template <class T>
-void device_product(DeviceStream stream, const ConvGeometry& g, const ConvChunk& chunk, const DeviceColumns<T>& columns,
-                    const T* weight, T* y) {
-  const int64_t depth = g.depth(), outputs = g.group_outputs();
-  device_gemm_batched(stream, g.groups, chunk.pixels(g), outputs, depth, columns.factor, columns.step,
-                      {weight, depth, true}, outputs * depth, y, g.K, outputs, false);
+void device_convolve_chunk(DeviceStream stream, const ConvGeometry& g, const ConvChunk& chunk, const DeviceColumns<T>& columns,
+                    const T* weight, const T* bias, T* y) {
+  const int64_t depth = g.depth(), outputs = g.group_outputs(), pixels = chunk.pixels(g);
+  if (bias) launch_on_columns(affine_start<T>, stream, pixels, g.K, bias, y, pixels, g.K);
+  device_gemm_batched(stream, g.groups, pixels, outputs, depth, columns.factor, columns.step, {weight, depth, true},
+                      outputs * depth, y, g.K, outputs, bias != nullptr);
 }
 
 template <class T>
@@ -41,9 +43,8 @@ void device_convolve(DeviceStream stream, const ConvGeometry& g, const T* x, con
   const ConvChunks chunks = convolution_chunks(g);
   for (int64_t i = 0; i < chunks.number(); ++i) {
     const ConvChunk chunk = chunks[i];
-    T* rows = y + chunk.first_pixel(g) * g.K;
-    device_product(stream, g, chunk, device_columns(stream, g, chunk, x, columns), weight, rows);
-    device_add_bias(stream, bias, rows, chunk.pixels(g), g.K);
+    device_convolve_chunk(stream, g, chunk, device_columns(stream, g, chunk, x, columns), weight, bias,
+                   y + chunk.first_pixel(g) * g.K);
   }
 }
 
@@ -61,20 +62,19 @@ void device_convolve_backward(DeviceStream stream, const ConvGeometry& g, const 
     if (gradients.dx)
       device_input_gradient(stream, g, chunk, rows, weight, gradients.dx, gradients.accumulate_dx, columns);
   }
-  if (gradients.db)
-    device_bias_gradient(stream, dy, {g.pixels(), g.K}, gradients.db, gradients.accumulate_db, workspace);
+  if (gradients.db) device_bias_gradient(stream, dy, g.pixels(), g.K, gradients.db, gradients.accumulate_db, workspace);
 }
 
 template <class T>
 size_t device_convolve_workspace(const ConvGeometry& g, bool with_columns, bool with_bias) {
   const int64_t columns = with_columns ? convolution_chunks(g).most_pixels(g) * column_elements(g) : 0;
-  const size_t bias = with_bias ? ColumnParts{g.pixels(), g.K}.workspace<T>(1) : 0;
+  const size_t bias = with_bias ? device_bias_gradient_workspace<T>(g.pixels(), g.K) : 0;
   return std::max(static_cast<size_t>(columns) * sizeof(T), bias);
 }
 
 #define PARABOLA_CONVOLVE(T)                                                                                           \
-  template void device_product(DeviceStream, const ConvGeometry&, const ConvChunk&, const DeviceColumns<T>&, const T*, \
-                               T*);                                                                                    \
+  template void device_convolve_chunk(DeviceStream, const ConvGeometry&, const ConvChunk&, const DeviceColumns<T>&, const T*, \
+                               const T*, T*);                                                                          \
   template void device_weight_gradient(DeviceStream, const ConvGeometry&, const ConvChunk&, const DeviceColumns<T>&,   \
                                        const T*, T*, bool);                                                            \
   template void device_input_gradient(DeviceStream, const ConvGeometry&, const ConvChunk&, const T*, const T*, T*,     \

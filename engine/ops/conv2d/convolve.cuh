@@ -1,16 +1,16 @@
 // The three passes of a convolution on CUDA, for all ops that contain one: of a chunk, and of the batch. `columns` has
 // room for column_elements() of the chunk's pixels; y and dy are the chunk's own rows, x and dx the batch.
 #pragma once
-#include "engine/ops/bias.cuh"
+#include "engine/ops/affine.cuh"
 #include "engine/ops/conv2d/columns.cuh"
 #include "engine/ops/scratch.h"
 
 namespace parabola {
 
-// y = columns * weight.
+// y = columns * weight + bias (null: none).
 template <class T>
-void device_product(DeviceStream stream, const ConvGeometry& g, const ConvChunk& chunk, const DeviceColumns<T>& columns,
-                    const T* weight, T* y);
+void device_convolve_chunk(DeviceStream stream, const ConvGeometry& g, const ConvChunk& chunk, const DeviceColumns<T>& columns,
+                    const T* weight, const T* bias, T* y);
 
 // dw = or += dy times the columns.
 template <class T>
