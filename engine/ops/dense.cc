@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "engine/blas/gemm.h"
 #include "engine/core/thread_pool.h"
 #include "engine/ops/bias.h"
 #include "engine/ops/checks.h"
@@ -10,25 +9,10 @@
 namespace parabola {
 namespace {
 
-// The product's sizes: x is [rows, inputs], y is [rows, outputs].
-struct Sizes {
-  int64_t rows, inputs, outputs;
-};
-
-Sizes sizes_of(const DenseOp& op, const Shape& x, const Shape& w) {
-  return {x.product(0, x.rank() - 1), x.back(), w[op.transposed ? 0 : 1]};
-}
-
-// op(w) [C, K], and its transpose for the gradient of x.
-template <class T>
-Factor<T> weight_of(const DenseOp& op, const TensorView& w, bool transposed) {
-  return {w.data<T>(), w.shape.back(), op.transposed != transposed};
-}
-
 template <class T>
 void forward(const DenseOp& op, const ForwardArgs& args) {
-  const auto [rows, inputs, outputs] = sizes_of(op, args.inputs[0].shape, args.inputs[1].shape);
-  const Factor<T> x{args.inputs[0].data<T>(), inputs}, w = weight_of<T>(op, args.inputs[1], false);
+  const auto [rows, inputs, outputs] = op.sizes(args.inputs[0].shape, args.inputs[1].shape);
+  const Factor<T> x{args.inputs[0].data<T>(), inputs}, w = op.weight<T>(args.inputs[1]);
   const T* bias = args.inputs.size() > 2 ? args.inputs[2].data<T>() : nullptr;
   T* y = args.outputs[0].data<T>();
   const Tiles down = row_tiles(rows), across = column_tiles(outputs);
@@ -42,12 +26,12 @@ void forward(const DenseOp& op, const ForwardArgs& args) {
 
 template <class T>
 void backward(const DenseOp& op, const BackwardArgs& args) {
-  const auto [rows, inputs, outputs] = sizes_of(op, args.inputs[0].shape, args.inputs[1].shape);
+  const auto [rows, inputs, outputs] = op.sizes(args.inputs[0].shape, args.inputs[1].shape);
   const T *x = args.inputs[0].data<T>(), *dy = args.output_gradients[0].data<T>();
   T* workspace = reinterpret_cast<T*>(args.workspace);
   if (args.wants(0))
-    gemm(rows, inputs, outputs, {dy, outputs}, weight_of<T>(op, args.inputs[1], true),
-         args.input_gradients[0].data<T>(), args.accumulates(0), workspace);
+    gemm(rows, inputs, outputs, {dy, outputs}, op.weight<T>(args.inputs[1], true), args.input_gradients[0].data<T>(),
+         args.accumulates(0), workspace);
   if (args.wants(1) && op.transposed)
     gemm(outputs, inputs, rows, {dy, outputs, true}, {x, inputs}, args.input_gradients[1].data<T>(),
          args.accumulates(1), workspace);
@@ -58,14 +42,14 @@ void backward(const DenseOp& op, const BackwardArgs& args) {
     bias_gradient(dy, rows, outputs, args.input_gradients[2].data<T>(), args.accumulates(2), workspace);
 }
 
-Sizes checked_sizes(const DenseOp& op, const Signature& s) {
+DenseSizes checked_sizes(const DenseOp& op, const Signature& s) {
   if (s.shape(0).rank() < 1) fail<ShapeError>(op.name, "input: got a scalar, expected [..., C]");
   const int64_t inputs = s.shape(0).back();
   if (s.shape(1).rank() != 2 || s.shape(1)[op.transposed ? 1 : 0] != inputs)
     fail<ShapeError>(op.name, op.transposed ? "weight: got " : "second factor: got ", s.shape(1),
                      " for an input of shape ", s.shape(0), ", expected ", op.transposed ? "[K, " : "[", inputs,
                      op.transposed ? "]" : ", K]");
-  const Sizes sizes = sizes_of(op, s.shape(0), s.shape(1));
+  const DenseSizes sizes = op.sizes(s.shape(0), s.shape(1));
   require_shape(op.name, s, 2, "bias", {sizes.outputs});
   require_one_dtype(op.name, s);
   return sizes;

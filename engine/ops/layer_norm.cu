@@ -1,7 +1,7 @@
 // layer_norm on CUDA: a warp to a row. The formulas are in layer_norm.cc.
 #include "engine/ops/layer_norm.h"
 
-#include "engine/ops/column_sums.cuh"
+#include "engine/ops/norm_gradients.cuh"
 
 namespace parabola {
 namespace {
@@ -57,31 +57,6 @@ __global__ void layer_norm_backward(const T* x, const T* gamma, const T* dy, con
   }
 }
 
-// The terms of dbeta and dgamma, dy and dy x_hat; x is null where dgamma is not wanted.
-template <class T>
-struct Terms {
-  const T *x, *dy, *means, *rstds;
-  int64_t channels;
-  __device__ void add(int64_t row, int64_t c, T (&sums)[2]) const {
-    const T g = dy[row * channels + c];
-    sums[0] += g;
-    if (x) sums[1] = std::fma(g, (x[row * channels + c] - means[row]) * rstds[row], sums[1]);
-  }
-};
-
-// Where they go: dbeta, dgamma; null where not wanted.
-template <class T>
-struct Gradients {
-  T* d[2];
-  bool accumulate[2];
-  int64_t channels;
-  __device__ void set(int64_t i, double sum) const {
-    const int64_t which = i / channels, c = i % channels;
-    if (!d[which]) return;
-    d[which][c] = accumulate[which] ? d[which][c] + static_cast<T>(sum) : static_cast<T>(sum);
-  }
-};
-
 ColumnParts matrix_of(const Shape& x) { return {x.product(0, x.rank() - 1), x.back()}; }
 dim3 blocks_for_rows(int64_t rows) { return blocks_for(rows, block_size / warp_size); }
 
@@ -104,10 +79,10 @@ void backward(const BackwardArgs& args) {
            args.inputs[1].data<T>(), dy, means, rstds, args.input_gradients[0].data<T>(), args.accumulates(0),
            matrix.rows, matrix.columns);
   if (!args.wants(1) && !args.wants(2)) return;
-  const Terms<T> terms{args.wants(1) ? x : nullptr, dy, means, rstds, matrix.columns};
-  const Gradients<T> gradients{{args.input_gradients[2].data<T>(), args.input_gradients[1].data<T>()},
-                               {args.accumulates(2), args.accumulates(1)},
-                               matrix.columns};
+  const NormTerms<T, true> terms{args.wants(1) ? x : nullptr, dy, means, rstds, matrix.columns};
+  const NormGradients<T> gradients{{args.input_gradients[2].data<T>(), args.input_gradients[1].data<T>()},
+                                   {args.accumulates(2), args.accumulates(1)},
+                                   matrix.columns};
   device_column_sums<2, T>(args.stream, matrix, args.workspace, terms, gradients);
 }
 

@@ -3,17 +3,14 @@
 #include "engine/ops/dense.h"
 
 namespace parabola {
-namespace {
-constexpr DenseOp dense{.name = "matmul", .transposed = false};
-}
 
 const OpDef matmul_op = {
-    .name = dense.name,
-    .layout = [](const Signature& s) { return dense.layout(s); },
-    .cost = [](const Signature& s) { return dense.cost(s); },
-    .needs = [](const Signature& s) { return dense.needs(s); },
-    .cpu = {[](const ForwardArgs& args) { dense.forward(args); },
-            [](const BackwardArgs& args) { dense.backward(args); }},
+    .name = matmul_dense.name,
+    .layout = [](const Signature& s) { return matmul_dense.layout(s); },
+    .cost = [](const Signature& s) { return matmul_dense.cost(s); },
+    .needs = [](const Signature& s) { return matmul_dense.needs(s); },
+    .cpu = {[](const ForwardArgs& args) { matmul_dense.forward(args); },
+            [](const BackwardArgs& args) { matmul_dense.backward(args); }},
 };
 
 Tensor matmul(const Tensor& a, const Tensor& b) { return apply(matmul_op, {a, b}); }

@@ -1,14 +1,12 @@
 #include "engine/ops/batch_norm.h"
 
-#include <doctest/doctest.h>
-
 #include <cmath>
 
 #include "engine/core/error.h"
-#include "engine/ops/binary.h"
-#include "engine/ops/reduce.h"
+#include "engine/ops/matmul.h"
 #include "engine/tape/tape.h"
 #include "tests/ops/harness.h"
+#include "tests/support/test.h"
 
 using namespace parabola;
 using namespace parabola::test;
@@ -31,6 +29,10 @@ std::vector<Array> reference(const std::vector<Array>& in, bool training, double
     }
   }
   return {y};
+}
+
+Tensor channel(double value, int64_t channels = 1, DType dtype = DType::f64) {
+  return Tensor::full({channels}, value, dtype, Category::parameters, test_device());
 }
 
 void check_batch_norm(const std::string& name, const Shape& shape, bool x_wanted = true, bool gamma_wanted = true,
@@ -58,6 +60,7 @@ TEST_CASE("batch_norm: training and inference") {
   check_batch_norm("rows of one channel", {9, 1});
   check_batch_norm("more channels than a vector has lanes", {5, 37});
   check_batch_norm("more than one block and task", {2, 37, 29, 17});
+  check_batch_norm("a matrix wider than a block of threads", {5, 301});
 }
 
 TEST_CASE("batch_norm: frozen arguments") {
@@ -72,29 +75,33 @@ TEST_CASE("batch_norm in single precision far from zero") {
   const Shape shape{100, 20, 3};
   const Array values = random_array(shape.elements(), 1000 - std::sqrt(3), 1000 + std::sqrt(3), 0);
   const Tensor x = Tensor::from(values, shape).to(DType::f32, Category::inputs);
-  const Tensor one = Tensor::full({3}, 1), zero = Tensor::full({3}, 0);
+  const Tensor one = channel(1, 3, DType::f32), zero = channel(0, 3, DType::f32);
   Array rounded;
   for (int64_t i = 0; i < x.elements(); ++i) rounded.push_back(x.at(i));
   const Array expected = reference({rounded, {1, 1, 1}, {0, 0, 0}}, true, 1e-5)[0];
-  const Tensor y = batch_norm(x, one, zero, zero.clone(Category::parameters), one.clone(Category::parameters), {});
+  const Tensor y = batch_norm(x.to(test_device(), Category::inputs), one, zero, zero.clone(Category::parameters),
+                              one.clone(Category::parameters), {})
+                       .on_cpu();
   for (int64_t i = 0; i < y.elements(); i += 7) CHECK(std::abs(y.at(i) - at(expected, i)) <= 0x1p-14);
 }
 
 TEST_CASE("batch_norm's running statistics move once, in forward, and not in a replay") {
-  const Tensor x = Tensor::from(std::vector<double>{1, 2, 3, 6}, {4, 1});
-  const Tensor gamma = Tensor::full({1}, 2, DType::f64), beta = Tensor::full({1}, 3, DType::f64);
+  const Tensor x = Tensor::from(std::vector<double>{1, 2, 3, 6}, {4, 1}).to(test_device(), Category::inputs);
+  const Tensor gamma = channel(2), beta = channel(3);
+  const Tensor row = Tensor::full({1, 4}, 1, DType::f64, Category::parameters, test_device());
   x.set_requires_gradient(true);
+  row.set_requires_gradient(true);
   for (const Checkpoint checkpoint : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks}) {
-    const Tensor mean = Tensor::full({1}, 1, DType::f64), variance = Tensor::full({1}, 2, DType::f64);
+    const Tensor mean = channel(1), variance = channel(2);
     Tape tape({.checkpoint = checkpoint});
     Tensor y = batch_norm(x, gamma, beta, mean, variance, {.momentum = 0.25});
-    Tensor loss = sum(y * y);
+    Tensor loss = matmul(row, y);
     y = Tensor();
-    tape.backward(loss);  // the product reads y, which is replayed unless the policy kept it
+    tape.backward(loss);  // row's gradient is y, which is replayed unless the policy kept it
     CHECK(mean.item() == doctest::Approx(0.75 * 1 + 0.25 * 3).epsilon(1e-15));
     CHECK(variance.item() == doctest::Approx(0.75 * 2 + 0.25 * 14.0 / 3).epsilon(1e-15));  // 14 = sum of squares
   }
-  const Tensor mean = Tensor::full({1}, 1, DType::f64), variance = Tensor::full({1}, 4, DType::f64);
+  const Tensor mean = channel(1), variance = channel(4);
   const Tensor y = batch_norm(x, gamma, beta, mean, variance, {.eps = 0, .training = false});
   CHECK(y.to_vector<double>() == std::vector<double>{3, 4, 5, 8});
   CHECK(mean.item() == 1);
