@@ -46,6 +46,8 @@ TEST_CASE("conv2d") {
   check({"kernel larger than the image", {2, 2, 3, 2}, {3, 5, 5, 2}, {.padding = 2}});
   check({"depthwise by groups", {1, 5, 4, 17}, {17, 3, 3, 1}, {.padding = 1, .groups = 17}});
   check({"parts of an image", {2, 19, 17, 2}, {3, 3, 3, 2}, {.padding = 1}});
+  check({"parts of an image, stride beyond the kernel", {1, 40, 21, 4}, {2, 2, 2, 4}, {.stride = 3}});
+  check({"parts of an image, stride 2, dilation 3, groups 2", {2, 33, 20, 4}, {4, 3, 3, 2}, {2, 2, 3, 2}});
   check({"images that share tiles, the last one not full", {37, 4, 3, 2}, {3, 3, 3, 2}, {.padding = 1}});
   check({"weight frozen", {2, 4, 4, 3}, {2, 3, 3, 3}, {.padding = 1}, true, false, true});
   check({"input frozen", {2, 4, 4, 3}, {2, 3, 3, 3}, {.padding = 1}, false, true});

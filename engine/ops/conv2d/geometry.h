@@ -20,11 +20,11 @@ struct ConvGeometry {
   int64_t stride, padding, dilation, groups;
   int64_t Ho, Wo;
 
-  int64_t group_inputs() const { return C / groups; }
-  int64_t group_outputs() const { return K / groups; }
-  int64_t depth() const { return R * S * group_inputs(); }  // weights of one output channel
-  int64_t image_pixels() const { return Ho * Wo; }          // output pixels of one image
-  int64_t pixels() const { return N * Ho * Wo; }            // and of the batch
+  constexpr int64_t group_inputs() const { return C / groups; }
+  constexpr int64_t group_outputs() const { return K / groups; }
+  constexpr int64_t depth() const { return R * S * group_inputs(); }  // weights of one output channel
+  constexpr int64_t image_pixels() const { return Ho * Wo; }          // output pixels of one image
+  constexpr int64_t pixels() const { return N * Ho * Wo; }            // and of the batch
   Shape input_shape() const { return {N, H, W, C}; }
   Shape weight_shape() const { return {K, R, S, C / groups}; }
   Shape output_shape() const { return {N, Ho, Wo, K}; }

@@ -35,25 +35,17 @@ struct ForwardScratch {
   }
 };
 
-// What backward makes of the factors, given which inputs want gradients.
-struct Wanted {
-  bool x, factors, products;  // gradients of x; of a or b; any that needs a*x and b*x
-  explicit Wanted(uint64_t mask)
-      : x(mask & 1), factors((mask >> input_a & 3) != 0), products(x || mask >> input_a != 0) {}
-};
-
 template <class T>
 struct BackwardScratch {
   T *kernels, *kernel_gradients, *gradients, *chunk, *workers, *tools;
-  BackwardScratch(Scratch& scratch, const Problem& p, uint64_t mask, const Worker& worker, const Extra& extra) {
-    const Wanted wanted(mask);
+  BackwardScratch(Scratch& scratch, const Problem& p, const Wanted& wanted, const Worker& worker, const Extra& extra) {
     const ConvGeometry chunk_geometry = with_images(p.stacked, p.chunk_images());
     int64_t most = wanted.products ? extra.tools : 0;
     if (wanted.x) most = std::max(most, input_gradient_workspace(p.stacked));
     if (wanted.x && p.linear) most = std::max(most, input_gradient_workspace(*p.linear));
     if (wanted.factors) most = std::max(most, weight_gradient_workspace(chunk_geometry));
-    if (mask >> input_weight & 1) most = std::max(most, weight_gradient_workspace(*p.linear));
-    if (mask >> input_bias & 1) most = std::max(most, bias_gradient_workspace(p.any().pixels(), p.outputs));
+    if (wanted.weight) most = std::max(most, weight_gradient_workspace(*p.linear));
+    if (wanted.bias) most = std::max(most, bias_gradient_workspace(p.any().pixels(), p.outputs));
     kernels = scratch.take<T>(wanted.products ? p.kernel_elements() : 0);
     kernel_gradients = scratch.take<T>(wanted.factors ? p.kernel_elements() : 0);
     gradients = scratch.take<T>(wanted.products ? chunk_geometry.pixels() * p.stacked.K : 0);
@@ -62,12 +54,6 @@ struct BackwardScratch {
     tools = scratch.take<T>(most);
   }
 };
-
-uint64_t mask_of(const BackwardArgs& args) {
-  uint64_t mask = 0;
-  for (size_t i = 0; i < args.input_gradients.size(); ++i) mask |= uint64_t{args.wants(static_cast<int>(i))} << i;
-  return mask;
-}
 
 }  // namespace
 
@@ -109,12 +95,11 @@ void backward(const Problem& p, const BackwardArgs& args, const Extra& extra, co
   const auto gradient = [&](int i) { return args.input_gradients[static_cast<size_t>(i)].data<T>(); };
   const T *x = input(input_x), *weight = input(input_weight);
   T* dy = args.output_gradients[0].data<T>();
-  const uint64_t mask = mask_of(args);
-  const Wanted wanted(mask);
+  const Wanted wanted(args);
   const bool kept = args.variant == 1;
   const Worker sizes(p, false, extra);
   Scratch scratch(args.workspace);
-  const BackwardScratch<T> mine(scratch, p, mask, sizes, extra);
+  const BackwardScratch<T> mine(scratch, p, wanted, sizes, extra);
   const T* factors[] = {input(input_a), input(input_b)};
   if (wanted.products && (wanted.x || !kept))
     stack_kernels<T>(factors, p.J, p.K, p.stacked.groups, p.stacked.depth(), mine.kernels);
@@ -170,7 +155,7 @@ size_t forward_workspace(const Problem& p, DType dtype, int variant, const Extra
 size_t backward_workspace(const Problem& p, DType dtype, uint64_t mask, const Extra& extra) {
   Scratch scratch;
   dispatch_float(dtype, "quadratic_conv2d",
-                 [&]<class T>() { BackwardScratch<T>(scratch, p, mask, Worker(p, false, extra), extra); });
+                 [&]<class T>() { BackwardScratch<T>(scratch, p, Wanted(mask), Worker(p, false, extra), extra); });
   return scratch.bytes();
 }
 

@@ -19,8 +19,8 @@ struct QuadraticConvAttributes {
 
 namespace factors {
 
-// Positions of the inputs that both ops have; the factors are a and b, or u and v.
-enum : int { input_x, input_weight, input_bias, input_a, input_b };
+// Positions of the inputs; the factors are a and b, or u and v, and only quadratic_conv2d_shared has a p.
+enum : int { input_x, input_weight, input_bias, input_a, input_b, input_p };
 
 struct Problem {
   std::optional<ConvGeometry> linear;  // absent: no linear kernel
@@ -46,6 +46,24 @@ struct Problem {
 // the weight (absent: none), bias and factors do not fit together.
 Problem make_problem(std::string_view op, const QuadraticConvAttributes& attributes, const Shape& x,
                      const std::optional<Shape>& weight, int64_t J, const Shape& factor, int64_t outputs);
+
+// The ops' problems, from a signature or from the arguments of a kernel.
+template <class From>
+Problem product_problem(const From& from);
+template <class From>
+Problem shared_problem(const From& from);
+
+// What backward makes of the factors, given which inputs want gradients.
+struct Wanted {
+  bool x, weight, bias, factors, products;  // gradients of inputs; of a or b; any that needs a*x and b*x
+  explicit Wanted(uint64_t mask)
+      : x(mask >> input_x & 1),
+        weight(mask >> input_weight & 1),
+        bias(mask >> input_bias & 1),
+        factors((mask >> input_a & 3) != 0),
+        products(x || mask >> input_a != 0) {}
+  explicit Wanted(const BackwardArgs& args);
+};
 
 // Scratch that an op's term asks for, in elements: of each worker, of a chunk in backward, and in `tools`, which serves
 // one thing after the other.

@@ -32,6 +32,54 @@ Problem make_problem(std::string_view op, const QuadraticConvAttributes& attribu
   return {linear, stacked, J, factor[0], outputs, tiles, std::max<int64_t>(1, image_tiles) * tiles.parts};
 }
 
+namespace {
+
+// The weight counts where it is there; that backward may not need its bytes does not matter.
+std::optional<Shape> weight_shape(const Signature& s) {
+  return s.has(input_weight) ? std::optional(s.shape(input_weight)) : std::nullopt;
+}
+template <class Args>
+std::optional<Shape> weight_shape(const Args& args) {
+  const Shape& weight = args.inputs[input_weight].shape;
+  return weight.rank() == 4 ? std::optional(weight) : std::nullopt;
+}
+
+}  // namespace
+
+template <class From>
+Problem product_problem(const From& from) {
+  const Shape& a = from.inputs[input_a].shape;  // [J, K, R, S, C / groups]
+  return make_problem("quadratic_conv2d", from.attributes.template get<QuadraticConvAttributes>(),
+                      from.inputs[input_x].shape, weight_shape(from), a[0], {a[1], a[2], a[3], a[4]}, a[1]);
+}
+
+template <class From>
+Problem shared_problem(const From& from) {
+  QuadraticConvAttributes attributes = from.attributes.template get<QuadraticConvAttributes>();
+  attributes.quadratic.groups = 1;
+  return make_problem("quadratic_conv2d_shared", attributes, from.inputs[input_x].shape, weight_shape(from), 1,
+                      from.inputs[input_a].shape, from.inputs[input_p].shape[0]);
+}
+
+template Problem product_problem(const Signature&);
+template Problem product_problem(const ForwardArgs&);
+template Problem product_problem(const BackwardArgs&);
+template Problem shared_problem(const Signature&);
+template Problem shared_problem(const ForwardArgs&);
+template Problem shared_problem(const BackwardArgs&);
+
+namespace {
+
+uint64_t mask_of(const BackwardArgs& args) {
+  uint64_t mask = 0;
+  for (size_t i = 0; i < args.input_gradients.size(); ++i) mask |= uint64_t{args.wants(static_cast<int>(i))} << i;
+  return mask;
+}
+
+}  // namespace
+
+Wanted::Wanted(const BackwardArgs& args) : Wanted(mask_of(args)) {}
+
 StepCost common_cost(const Problem& p, const Signature& s) {
   const auto bytes = [&](int i) {
     return s.has(i) ? static_cast<double>(s.inputs[static_cast<size_t>(i)].bytes()) : 0.0;

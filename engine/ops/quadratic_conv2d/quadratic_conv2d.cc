@@ -6,26 +6,6 @@ namespace {
 using namespace factors;
 constexpr std::string_view name = "quadratic_conv2d";
 
-// a [J, K, R, S, C / groups] without its first axis.
-Shape kernel_of(const Shape& a) { return {a[1], a[2], a[3], a[4]}; }
-
-Problem problem_of(const Attributes& attributes, const Shape& x, const std::optional<Shape>& weight, const Shape& a) {
-  return make_problem(name, attributes.get<QuadraticConvAttributes>(), x, weight, a[0], kernel_of(a), a[1]);
-}
-
-// The weight counts where it is there; that its bytes are not needed does not matter.
-template <class Args>
-Problem problem_of(const Args& args) {
-  const Shape& weight = args.inputs[input_weight].shape;
-  return problem_of(args.attributes, args.inputs[input_x].shape,
-                    weight.rank() == 4 ? std::optional(weight) : std::nullopt, args.inputs[input_a].shape);
-}
-
-Problem problem_of(const Signature& s) {
-  return problem_of(s.attributes, s.shape(input_x),
-                    s.has(input_weight) ? std::optional(s.shape(input_weight)) : std::nullopt, s.shape(input_a));
-}
-
 // A row of q.
 Extra extra_of(const Problem& p) { return {.worker = p.outputs}; }
 
@@ -57,7 +37,7 @@ Layout layout(const Signature& s) {
   const Shape& a = s.shape(input_a);
   if (a.rank() != 5 || a[0] < 1)
     fail<ShapeError>(name, "a: got ", a, ", expected [J, K, R, S, C / groups] with J at least 1");
-  const Problem p = problem_of(s);
+  const Problem p = product_problem(s);
   require_shape(name, s, input_b, "b", a);
   require_shape(name, s, input_bias, "bias", {p.outputs});
   require_one_dtype(name, s);
@@ -69,7 +49,7 @@ Layout layout(const Signature& s) {
 }
 
 StepCost cost(const Signature& s) {
-  const Problem p = problem_of(s);
+  const Problem p = product_problem(s);
   StepCost cost = common_cost(p, s);
   const double outputs = static_cast<double>(p.stacked.pixels() * p.outputs), J = static_cast<double>(p.J);
   cost.forward.flops += 2 * (J + 1) * outputs;
@@ -87,13 +67,13 @@ const OpDef quadratic_conv2d_op = {
     .variants = 2,
     .cpu = {[](const ForwardArgs& args) {
               dispatch_float(args.inputs[0].dtype, name, [&]<class T>() {
-                const Problem p = problem_of(args);
+                const Problem p = product_problem(args);
                 factors::forward<T>(p, args, extra_of(p), ProductTerm<T>(p, args.attributes));
               });
             },
             [](const BackwardArgs& args) {
               dispatch_float(args.output_gradients[0].dtype, name, [&]<class T>() {
-                const Problem p = problem_of(args);
+                const Problem p = product_problem(args);
                 factors::backward<T>(p, args, extra_of(p), ProductTerm<T>(p, args.attributes));
               });
             }},

@@ -7,28 +7,6 @@ namespace {
 
 using namespace factors;
 constexpr std::string_view name = "quadratic_conv2d_shared";
-enum : int { input_p = input_b + 1 };
-
-Problem problem_of(const Attributes& attributes, const Shape& x, const std::optional<Shape>& weight, const Shape& u,
-                   const Shape& p) {
-  QuadraticConvAttributes all = attributes.get<QuadraticConvAttributes>();
-  all.quadratic.groups = 1;
-  return make_problem(name, all, x, weight, 1, u, p[0]);
-}
-
-template <class Args>
-Problem problem_of(const Args& args) {
-  const Shape& weight = args.inputs[input_weight].shape;
-  return problem_of(args.attributes, args.inputs[input_x].shape,
-                    weight.rank() == 4 ? std::optional(weight) : std::nullopt, args.inputs[input_a].shape,
-                    args.inputs[input_p].shape);
-}
-
-Problem problem_of(const Signature& s) {
-  return problem_of(s.attributes, s.shape(input_x),
-                    s.has(input_weight) ? std::optional(s.shape(input_weight)) : std::nullopt, s.shape(input_a),
-                    s.shape(input_p));
-}
 
 // Forward: z and P z of a tile. Backward: dz of a tile, z of a chunk, and P's gradient from it.
 Extra extra_of(const Problem& p) {
@@ -95,7 +73,7 @@ Layout layout(const Signature& s) {
   if (u.rank() != 4) fail<ShapeError>(name, "u: got ", u, ", expected [Q, R, S, C]");
   if (matrix.rank() != 2 || matrix[1] != u[0])
     fail<ShapeError>(name, "p: got ", matrix, " for u of shape ", u, ", expected [K, ", u[0], "]");
-  const Problem p = problem_of(s);
+  const Problem p = shared_problem(s);
   require_shape(name, s, input_b, "v", u);
   require_shape(name, s, input_bias, "bias", {p.outputs});
   require_one_dtype(name, s);
@@ -107,7 +85,7 @@ Layout layout(const Signature& s) {
 }
 
 StepCost cost(const Signature& s) {
-  const Problem p = problem_of(s);
+  const Problem p = shared_problem(s);
   StepCost cost = common_cost(p, s);
   const double pixels = static_cast<double>(p.stacked.pixels()),
                matrix = 2 * pixels * static_cast<double>(p.outputs * p.K);
@@ -134,13 +112,13 @@ const OpDef quadratic_conv2d_shared_op = {
     .variants = 2,
     .cpu = {[](const ForwardArgs& args) {
               dispatch_float(args.inputs[0].dtype, name, [&]<class T>() {
-                const Problem p = problem_of(args);
+                const Problem p = shared_problem(args);
                 factors::forward<T>(p, args, extra_of(p), SharedTerm<T>(p, args));
               });
             },
             [](const BackwardArgs& args) {
               dispatch_float(args.output_gradients[0].dtype, name, [&]<class T>() {
-                const Problem p = problem_of(args);
+                const Problem p = shared_problem(args);
                 factors::backward<T>(p, args, extra_of(p), SharedTerm<T>(p, args));
               });
             }},

@@ -1,0 +1,48 @@
+// The three passes of a convolution on CUDA, for all ops that contain one: of a chunk, and of the batch. `columns` has
+// room for column_elements() of the chunk's pixels; y and dy are the chunk's own rows, x and dx the batch.
+#pragma once
+#include "engine/ops/affine.cuh"
+#include "engine/ops/conv2d/columns.cuh"
+#include "engine/ops/scratch.h"
+
+namespace parabola {
+
+// y = columns * weight + bias (null: none).
+template <class T>
+void device_convolve_chunk(DeviceStream stream, const ConvGeometry& g, const ConvChunk& chunk, const DeviceColumns<T>& columns,
+                    const T* weight, const T* bias, T* y);
+
+// dw = or += dy times the columns.
+template <class T>
+void device_weight_gradient(DeviceStream stream, const ConvGeometry& g, const ConvChunk& chunk,
+                            const DeviceColumns<T>& columns, const T* dy, T* dw, bool accumulate);
+
+// dx = or += the transposed convolution of dy.
+template <class T>
+void device_input_gradient(DeviceStream stream, const ConvGeometry& g, const ConvChunk& chunk, const T* dy,
+                           const T* weight, T* dx, bool accumulate, T* columns);
+
+// The chunks in which conv2d goes through the batch.
+ConvChunks convolution_chunks(const ConvGeometry& g);
+
+// y = x * weight + bias (null: none).
+template <class T>
+void device_convolve(DeviceStream stream, const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y,
+                     T* columns);
+
+// Its gradients; null pointers are skipped, and what only they read is not read.
+template <class T>
+struct ConvGradients {
+  T *dx, *dw, *db;
+  bool accumulate_dx, accumulate_dw, accumulate_db;
+};
+
+template <class T>
+void device_convolve_backward(DeviceStream stream, const ConvGeometry& g, const T* x, const T* weight, const T* dy,
+                              const ConvGradients<T>& gradients, std::byte* workspace);
+
+// Bytes for either: of columns, and of the bias's gradient where that is wanted.
+template <class T>
+size_t device_convolve_workspace(const ConvGeometry& g, bool with_columns, bool with_bias);
+
+}  // namespace parabola

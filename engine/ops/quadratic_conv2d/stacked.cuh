@@ -1,0 +1,27 @@
+// Kernels of one shape stacked to one convolution on CUDA, and the way back; stacked.h is the CPU's, with the order.
+#pragma once
+#include "engine/core/device.h"
+#include "engine/ops/conv2d/geometry.h"
+
+namespace parabola {
+
+constexpr int most_stacked = 3;
+
+// `count` kernels [J, K, R, S, C / groups] each.
+struct Stack {
+  int64_t count, J, K, groups, depth;
+  int64_t rows() const { return count * J * K; }
+  int64_t elements() const { return rows() * depth; }
+};
+
+// stacked [groups][kernels][J][K / groups][depth] from the kernels.
+template <class T>
+void device_stack(DeviceStream stream, const Stack& stack, const T* const (&kernels)[most_stacked], T* stacked);
+
+// The kernels' gradients from those of the stack. Null pointers are skipped; where accumulate[i] is set, kernel i's is
+// added to.
+template <class T>
+void device_unstack(DeviceStream stream, const Stack& stack, const T* stacked, T* const (&gradients)[most_stacked],
+                    const bool (&accumulate)[most_stacked]);
+
+}  // namespace parabola
