@@ -13,23 +13,6 @@ enum Input : uint8_t { x_input, gamma_input, beta_input, mean_input, variance_in
 
 ColumnParts matrix_of(const Shape& x) { return {x.product(0, x.rank() - 1), x.back()}; }
 
-// Where the statistics of the batch go. Running ones move where they are not null: as in PyTorch, momentum is the
-// weight of the new value, and the variance kept is the unbiased one.
-template <class T>
-struct Statistics {
-  T *mean, *rstd, *running_mean, *running_variance;
-  BatchNormOptions options;
-  double unbiased;
-  __device__ void set(int64_t c, double centre, double variance) const {
-    mean[c] = static_cast<T>(centre);
-    rstd[c] = static_cast<T>(1 / std::sqrt(variance + options.eps));
-    if (!running_mean) return;
-    const double kept = 1 - options.momentum, moved = options.momentum;
-    running_mean[c] = static_cast<T>(kept * running_mean[c] + moved * centre);
-    running_variance[c] = static_cast<T>(kept * running_variance[c] + moved * unbiased * variance);
-  }
-};
-
 template <class T>
 __global__ void batch_norm_inverse_deviation(const T* variance, double eps, T* rstd, int64_t channels) {
   for (int64_t c = thread_index(); c < channels; c += thread_count())
@@ -90,13 +73,14 @@ void forward(const ForwardArgs& args) {
   T* rstd = reinterpret_cast<T*>(args.workspace);
   if constexpr (training) {
     mean = args.auxiliary[0].data<T>(), rstd = args.auxiliary[1].data<T>();
-    const double rows = static_cast<double>(matrix.rows);
-    const Statistics<T> statistics{args.auxiliary[0].data<T>(),
-                                   rstd,
-                                   args.replay ? nullptr : args.inputs[mean_input].data<T>(),
-                                   args.inputs[variance_input].data<T>(),
-                                   args.attributes.get<BatchNormOptions>(),
-                                   rows / (rows - 1)};
+    const auto& options = args.attributes.get<BatchNormOptions>();
+    const BatchStatistics<T> statistics{args.auxiliary[0].data<T>(),
+                                        rstd,
+                                        args.replay ? nullptr : args.inputs[mean_input].data<T>(),
+                                        args.inputs[variance_input].data<T>(),
+                                        options.momentum,
+                                        options.eps,
+                                        static_cast<double>(matrix.rows)};
     if (!args.auxiliary_ready) device_column_moments(args.stream, x, matrix, args.workspace, statistics);
   } else {
     inverse_deviation(args.stream, args.inputs[variance_input], args.attributes, rstd);

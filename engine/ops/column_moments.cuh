@@ -80,6 +80,22 @@ __global__ void column_moments_of_all(const ColumnMoments* partials, int64_t par
   }
 }
 
+// Where the statistics of a batch of `rows` values a channel go. Running ones move where they are not null: as in
+// PyTorch, momentum is the weight of the new value, and the variance kept is the unbiased one.
+template <class T>
+struct BatchStatistics {
+  T *mean, *rstd, *running_mean, *running_variance;
+  double momentum, eps, rows;
+  __device__ void set(int64_t c, double centre, double variance) const {
+    mean[c] = static_cast<T>(centre);
+    rstd[c] = static_cast<T>(1 / std::sqrt(variance + eps));
+    if (!running_mean) return;
+    running_mean[c] = static_cast<T>((1 - momentum) * running_mean[c] + momentum * centre);
+    running_variance[c] =
+        static_cast<T>((1 - momentum) * running_variance[c] + momentum * (rows / (rows - 1)) * variance);
+  }
+};
+
 inline size_t device_column_moments_workspace(const ColumnParts& matrix) {
   return static_cast<size_t>(matrix.parts() * matrix.columns) * sizeof(ColumnMoments);
 }

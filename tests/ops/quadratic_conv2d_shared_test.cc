@@ -58,7 +58,9 @@ void check(const Case& c) {
 }
 
 Tensor random_tensor(const Shape& shape, uint32_t item) {
-  return Tensor::from(random_array(shape.elements(), -1, 1, item), shape).to(DType::f32, Category::inputs);
+  return Tensor::from(random_array(shape.elements(), -1, 1, item), shape)
+      .to(DType::f32, Category::inputs)
+      .to(test_device(), Category::inputs);
 }
 
 }  // namespace
@@ -91,9 +93,9 @@ TEST_CASE("quadratic_conv2d_shared: compares equal to conv2d, element by element
     const int64_t C = 14, K = 22, Q = 4;
     const Tensor x = random_tensor({5, 13, 12, C}, 1), weight = random_tensor({K, 3, 3, C / attributes.groups}, 2);
     const Tensor bias = random_tensor({K}, 3), u = random_tensor({Q, 3, 3, C}, 4), v = random_tensor({Q, 3, 3, C}, 5);
+    const Tensor p = Tensor::full({K, Q}, 0.0).to(test_device(), Category::inputs);
     const std::vector<float> expected = conv2d(x, weight, bias, attributes).to_vector<float>();
-    const Tensor y =
-        quadratic_conv2d_shared(x, weight, bias, u, v, Tensor::full({K, Q}, 0.0), {attributes, attributes});
+    const Tensor y = quadratic_conv2d_shared(x, weight, bias, u, v, p, {attributes, attributes});
     CHECK(y.to_vector<float>() == expected);
   }
 }

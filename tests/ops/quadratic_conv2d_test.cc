@@ -59,6 +59,7 @@ void check(const Case& c) {
 Tensor random_tensor(const Shape& shape, uint32_t item) {
   return Tensor::from(random_array(shape.elements(), -1, 1, item), shape).to(DType::f32, Category::inputs);
 }
+Tensor on_device(const Tensor& tensor) { return tensor.to(test_device(), Category::inputs); }
 
 }  // namespace
 
@@ -108,11 +109,12 @@ TEST_CASE("quadratic_conv2d: compares equal to conv2d, element by element, where
        {ConvAttributes{.padding = 1}, ConvAttributes{.stride = 2, .padding = 1}, ConvAttributes{1, 1, 1, 2}})
     for (const bool shared_patches : {true, false}) {
       const int64_t C = 14, K = 22, channels = C / attributes.groups;
-      const Tensor x = random_tensor({5, 13, 12, C}, 1), weight = random_tensor({K, 3, 3, channels}, 2);
-      const Tensor bias = random_tensor({K}, 3), zero = Tensor::full({2, K, 3, 3, channels}, 0.0);
+      const Tensor x = on_device(random_tensor({5, 13, 12, C}, 1));
+      const Tensor weight = on_device(random_tensor({K, 3, 3, channels}, 2));
+      const Tensor bias = on_device(random_tensor({K}, 3)), zero = on_device(Tensor::full({2, K, 3, 3, channels}, 0.0));
       ConvAttributes quadratic = attributes;
       if (!shared_patches) quadratic.dilation = quadratic.padding = 2;
-      const Tensor b = random_tensor(zero.shape(), 4);
+      const Tensor b = on_device(random_tensor(zero.shape(), 4));
       const std::vector<float> expected = conv2d(x, weight, bias, attributes).to_vector<float>();
       CHECK(quadratic_conv2d(x, weight, bias, zero, b, {attributes, quadratic, 0.5}).to_vector<float>() == expected);
       CHECK(quadratic_conv2d(x, weight, bias, b, zero, {attributes, quadratic, 0.5}).to_vector<float>() == expected);

@@ -9,8 +9,8 @@ namespace parabola {
 
 // y = columns * weight + bias (null: none).
 template <class T>
-void device_convolve_chunk(DeviceStream stream, const ConvGeometry& g, const ConvChunk& chunk, const DeviceColumns<T>& columns,
-                    const T* weight, const T* bias, T* y);
+void device_convolve_chunk(DeviceStream stream, const ConvGeometry& g, const ConvChunk& chunk,
+                           const DeviceColumns<T>& columns, const T* weight, const T* bias, T* y);
 
 // dw = or += dy times the columns.
 template <class T>
@@ -33,8 +33,8 @@ void device_convolve(DeviceStream stream, const ConvGeometry& g, const T* x, con
 // Its gradients; null pointers are skipped, and what only they read is not read.
 template <class T>
 struct ConvGradients {
-  T *dx, *dw, *db;
-  bool accumulate_dx, accumulate_dw, accumulate_db;
+  T *dx = nullptr, *dw = nullptr, *db = nullptr;
+  bool accumulate_dx = false, accumulate_dw = false, accumulate_db = false;
 };
 
 template <class T>
