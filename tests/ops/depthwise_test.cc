@@ -54,6 +54,7 @@ TEST_CASE("depthwise_conv2d") {
   check({"1x1, stride 4: most pixels are read by nobody", {1, 6, 7, 2}, 1, 1, {4, 0, 1}});
   check({"more padding than the kernel reaches", {1, 3, 8, 2}, 3, 3, {1, 4, 1}});
   check({"a kernel that leaves one pixel", {2, 7, 7, 5}, 7, 7});
+  check({"taps so far apart that no tile of them fits into a device's shared memory", {1, 3, 4, 2}, 3, 3, {1, 60, 60}});
 }
 
 TEST_CASE("depthwise_conv2d: absent and frozen inputs") {

@@ -6,6 +6,7 @@
 
 #include "engine/core/thread_pool.h"
 #include "tests/ops/depthwise_support.h"
+#include "tests/support/test.h"
 
 using namespace parabola;
 using namespace parabola::test;
@@ -87,6 +88,9 @@ TEST_CASE("quadratic_depthwise_conv2d") {
   check({"5x5 factors beside 3x3", {1, 7, 15, 3}, 3, 5, 1, {1, 1, 1}, {1, 2, 1}});
   check({"strides of their own: 4 and 2 outputs a side by either", {2, 7, 8, 3}, 1, 3, 2, {2, 0, 1}, {2, 1, 1}});
   check({"strides 1 and 2", {1, 4, 4, 2}, 3, 2, 1, {1, 0, 1}, {2, 0, 1}});
+  check({"more tiles than a device has sums for", {1030, 1, 2, 3}, 3, 3, 1, {1, 1, 1}, {1, 1, 1}});
+  check({"more weights than a device's shared memory holds", {2, 2, 3, 2}, 7, 7, 8, {1, 3, 1}, {1, 3, 1}, 0.125});
+  check({"factors so far apart that no tile fits there", {1, 3, 4, 2}, 3, 3, 1, {1, 1, 1}, {1, 60, 60}});
 }
 
 TEST_CASE("quadratic_depthwise_conv2d: absent and frozen inputs") {
@@ -105,16 +109,18 @@ TEST_CASE("quadratic_depthwise_conv2d: absent and frozen inputs") {
   check({"linear kernel and bias alone", x, 7, 3, 2, same3, atrous, 0.5, true, {false, true, true, false, false}});
 }
 
-// PAPER 9, acceptance test 1: with a = 0 an adapted layer's output compares equal to the plain one's.
+// PAPER 9, acceptance test 1: with a = 0 an adapted layer's output compares equal to the plain one's. On any device.
 TEST_CASE_TEMPLATE("a zero product leaves depthwise_conv2d, element by element", T, float, double) {
   for (const Shape& x : {Shape{3, 16, 16, 19}, Shape{2, 4, 5, 33}}) {
     for (const int stride : {1, 2}) {
-      const Leaves<T> in(x, 7, 3, 2);
-      const Tensor zero = Tensor::full(in.a.shape(), 0, in.a.dtype());
+      const Leaves<T> leaves(x, 7, 3, 2);
+      std::vector<Tensor> in = leaves.all();
+      in[3] = Tensor::full(leaves.a.shape(), 0, leaves.a.dtype());
+      for (Tensor& input : in) input = input.to(test_device(), Category::inputs);
       const Window linear{stride, 3, 1};
-      const Tensor plain = depthwise_conv2d(in.x, in.weight, in.bias, linear);
+      const Tensor plain = depthwise_conv2d(in[0], in[1], in[2], linear);
       const Tensor adapted =
-          quadratic_depthwise_conv2d(in.x, in.weight, in.bias, zero, in.b, join(linear, {stride, 3, 3}, 0.5));
+          quadratic_depthwise_conv2d(in[0], in[1], in[2], in[3], in[4], join(linear, {stride, 3, 3}, 0.5));
       CHECK(plain.to_vector<T>() == adapted.to_vector<T>());
     }
   }

@@ -8,9 +8,11 @@ namespace {
 using namespace depthwise;
 constexpr std::string_view name = "quadratic_depthwise_conv2d";
 
-// Inputs are specs or views: x, weight, bias, a, b. An absent one has rank 0.
-template <class Inputs>
-Problem problem_of(const Attributes& attributes, const Inputs& inputs) {
+}  // namespace
+
+// An absent input's shape has rank 0.
+template <class Input>
+Problem depthwise::quadratic_problem(const Attributes& attributes, std::span<const Input> inputs) {
   const auto& [stride, padding, dilation, quadratic_stride, quadratic_padding, quadratic_dilation, scale] =
       attributes.get<QuadraticDepthwiseAttributes>();
   const Shape &x = inputs[input_x].shape, &weight = inputs[input_weight].shape;
@@ -26,22 +28,22 @@ Problem problem_of(const Attributes& attributes, const Inputs& inputs) {
                      problem.quadratic->output_shape(), " by a and b, expected the same");
   return problem;
 }
-
-}  // namespace
+template Problem depthwise::quadratic_problem(const Attributes&, std::span<const TensorSpec>);
+template Problem depthwise::quadratic_problem(const Attributes&, std::span<const TensorView>);
 
 const OpDef quadratic_depthwise_conv2d_op = {
     .name = name,
-    .layout = [](const Signature& s) { return layout(name, s, problem_of(s.attributes, s.inputs)); },
-    .cost = [](const Signature& s) { return cost(s, problem_of(s.attributes, s.inputs)); },
+    .layout = [](const Signature& s) { return layout(name, s, quadratic_problem(s.attributes, s.inputs)); },
+    .cost = [](const Signature& s) { return cost(s, quadratic_problem(s.attributes, s.inputs)); },
     .needs = needs,
     .variants = 2,
     .cpu = {[](const ForwardArgs& args) {
               dispatch_float(args.inputs[0].dtype, name,
-                             [&]<class T>() { forward<T>(problem_of(args.attributes, args.inputs), args); });
+                             [&]<class T>() { forward<T>(quadratic_problem(args.attributes, args.inputs), args); });
             },
             [](const BackwardArgs& args) {
               dispatch_float(args.inputs[0].dtype, name,
-                             [&]<class T>() { backward<T>(problem_of(args.attributes, args.inputs), args); });
+                             [&]<class T>() { backward<T>(quadratic_problem(args.attributes, args.inputs), args); });
             }},
 };
 
