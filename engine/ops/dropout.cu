@@ -43,7 +43,6 @@ __global__ void dropout_mask(Draws draws, Masked<T> masked, int64_t count) {
        group += thread_count() / warp_size) {
     const std::array<uint32_t, words> mine = draws.block(group * warp_size + lane);
     unsigned kept = 0;  // bit i: what lane i has drawn for its word lane % 4
-#pragma unroll
     for (int word = 0; word < words; ++word) {
       const unsigned votes = ballot(draws.keeps(mine[word]));
       if (word == lane % words) kept = votes;

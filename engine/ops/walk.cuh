@@ -45,19 +45,16 @@ class DeviceWalk {
   }
   __device__ int64_t elements() const { return elements_; }
 
-  // Where the operands stand at flat index i. The loop is unrolled so that axes_ stays where the arguments are.
+  // Where the operands stand at flat index i.
   __device__ Place at(int64_t i) const {
     Place place{0, 0};
-#pragma unroll
-    for (int axis = 0; axis < Shape::max_rank; ++axis) {
-      const bool outermost = axis == rank_ - 1;
-      const int64_t outer = outermost ? 0 : axes_[axis].size.divide(i), index = i - outer * axes_[axis].size.value();
+    for (int axis = 0; axis < rank_ - 1; ++axis) {
+      const int64_t outer = axes_[axis].size.divide(i), index = i - outer * axes_[axis].size.value();
       place.a += index * axes_[axis].a;
       place.b += index * axes_[axis].b;
-      if (outermost) break;
       i = outer;
     }
-    return place;
+    return {place.a + i * axes_[rank_ - 1].a, place.b + i * axes_[rank_ - 1].b};
   }
 
  private:
