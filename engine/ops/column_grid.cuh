@@ -2,13 +2,14 @@
 // (a bias, the statistics of a channel). Neighbouring threads have neighbouring columns. For kernels in which every
 // element is on its own; column_sums.cuh adds columns up.
 //
-//   __global__ void add_bias(const T* bias, T* y, int64_t rows, int64_t columns) {
-//     const int64_t c = thread_index();
-//     if (c >= columns) return;
-//     const T value = bias[c];
-//     for (int64_t row = thread_row(); row < rows; row += row_count()) y[row * columns + c] += value;
-//   }
 //   launch_on_columns(add_bias<T>, stream, rows, columns, bias, y, rows, columns);
+//
+// with a kernel that does
+//
+//   const int64_t c = thread_index();
+//   if (c >= columns) return;
+//   const T value = bias[c];
+//   for (int64_t row = thread_row(); row < rows; row += row_count()) y[row * columns + c] += value;
 #pragma once
 #include <algorithm>
 

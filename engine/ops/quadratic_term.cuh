@@ -7,45 +7,46 @@
 
 namespace parabola {
 
-// How a_j and b_j lie in a row of products: [groups][a, b][ranks][width].
+// How a_j lie in rows `stride` elements apart, and b_j alike from a pointer of their own: [groups][ranks][width], each
+// group `group_stride` elements further on.
 struct ProductRows {
-  int64_t ranks, width, stride;  // width: outputs of a group; rows are `stride` elements apart
-  // Where output k has its a_0; a_j is j * width further on, b_j another ranks * width.
-  constexpr int64_t of_output(int64_t k) const { return k / width * 2 * ranks * width + k % width; }
+  int64_t ranks, width, stride, group_stride = 0;  // width: outputs of a group
+  // Where output k has its a_0; a_j is j * width further on.
+  constexpr int64_t of_output(int64_t k) const { return k / width * group_stride + k % width; }
 };
 
 // y [rows, columns] = or += scale * sum_j a_j∘b_j. A y that is added to is complete before, so that it compares equal
 // to itself where the product is zero.
 template <class T>
-__global__ void quadratic_term_forward(ProductRows in, const T* products, T scale, T* y, bool accumulate, int64_t rows,
-                                       int64_t columns) {
+__global__ void quadratic_term_forward(ProductRows in, const T* a, const T* b, T scale, T* y, bool accumulate,
+                                       int64_t rows, int64_t columns) {
   const int64_t k = thread_index();
   if (k >= columns) return;
-  const int64_t begin = in.of_output(k), to_b = in.ranks * in.width;
+  const int64_t begin = in.of_output(k);
   for (int64_t row = thread_row(); row < rows; row += row_count()) {
-    const T *a = products + row * in.stride + begin, *b = a + to_b;
-    T sum = a[0] * b[0];
-    for (int64_t j = 1; j < in.ranks; ++j) sum = std::fma(a[j * in.width], b[j * in.width], sum);
+    const int64_t at = row * in.stride + begin;
+    T sum = a[at] * b[at];
+    for (int64_t j = 1; j < in.ranks; ++j) sum = std::fma(a[at + j * in.width], b[at + j * in.width], sum);
     T& out = y[row * columns + k];
     out = accumulate ? std::fma(scale, sum, out) : scale * sum;
   }
 }
 
-// da_j = scale dy∘b_j and db_j = scale dy∘a_j from dy [rows, columns], rows as those of the products, which they may
-// replace.
+// da_j = scale dy∘b_j and db_j = scale dy∘a_j from dy [rows, columns], null where not wanted; then the other factor is
+// not read. They lie as a and b do, which they may replace.
 template <class T>
-__global__ void quadratic_term_backward(ProductRows in, const T* products, T scale, const T* dy, T* gradients,
+__global__ void quadratic_term_backward(ProductRows in, const T* a, const T* b, T scale, const T* dy, T* da, T* db,
                                         int64_t rows, int64_t columns) {
   const int64_t k = thread_index();
   if (k >= columns) return;
-  const int64_t begin = in.of_output(k), to_b = in.ranks * in.width;
+  const int64_t begin = in.of_output(k);
   for (int64_t row = thread_row(); row < rows; row += row_count()) {
     const T scaled = scale * dy[row * columns + k];
     for (int64_t j = 0; j < in.ranks; ++j) {
       const int64_t at = row * in.stride + begin + j * in.width;
-      const T a = products[at], b = products[at + to_b];
-      gradients[at] = scaled * b;
-      gradients[at + to_b] = scaled * a;
+      const T old_a = db ? a[at] : T(0), old_b = da ? b[at] : T(0);
+      if (da) da[at] = scaled * old_b;
+      if (db) db[at] = scaled * old_a;
     }
   }
 }

@@ -1,12 +1,11 @@
 #include "engine/ops/cross_entropy.h"
 
-#include <doctest/doctest.h>
-
 #include <cmath>
 
 #include "engine/core/error.h"
 #include "engine/tape/tape.h"
 #include "tests/ops/harness.h"
+#include "tests/support/test.h"
 
 using namespace parabola;
 using namespace parabola::test;
@@ -44,14 +43,30 @@ TEST_CASE("cross_entropy") {
 }
 
 TEST_CASE("cross_entropy of large logits; one class costs nothing") {
-  CHECK(cross_entropy(Tensor::full({3, 1}, 7), labels({0, 0, 0})).item() == 0);
-  const Tensor x = Tensor::from(std::vector<float>{1000, 0, -1000, 1000}, {2, 2});
+  const auto there = [](const Tensor& t) { return t.to(test_device(), Category::inputs); };
+  CHECK(cross_entropy(there(Tensor::full({3, 1}, 7)), there(labels({0, 0, 0}))).item() == 0);
+  const Tensor x = there(Tensor::from(std::vector<float>{1000, 0, -1000, 1000}, {2, 2}));
   x.set_requires_gradient(true);
   Tape tape;
-  const Tensor loss = cross_entropy(x, labels({1, 1}));
+  const Tensor loss = cross_entropy(x, there(labels({1, 1})));
   CHECK(loss.item() == 500);
   tape.backward(loss);
   CHECK(x.gradient().to_vector<float>() == std::vector<float>{0.5, -0.5, 0, 0});
+}
+
+TEST_CASE("cross_entropy of a label that is no class is NaN on a device, which cannot say so") {
+  if (test_device() == Device{}) return;  // there it is an error, see below
+  for (const int32_t wrong : {-1, 2}) {
+    const Tensor x = Tensor::full({2, 2}, 1, DType::f32, Category::inputs, test_device());
+    x.set_requires_gradient(true);
+    Tape tape;
+    const Tensor loss = cross_entropy(x, labels({1, wrong}).to(test_device(), Category::inputs));
+    CHECK(std::isnan(loss.item()));
+    tape.backward(loss);
+    const std::vector<float> dx = x.gradient().to_vector<float>();
+    CHECK(dx[0] == 0.25);
+    CHECK(std::isnan(dx[2]));
+  }
 }
 
 TEST_CASE("cross_entropy says what does not fit") {
