@@ -13,7 +13,6 @@ struct ProductRows {
   int64_t ranks, width, stride, group_stride = 0;  // width: outputs of a group
   // Where output k has its a_0; a_j is j * width further on.
   constexpr int64_t of_output(int64_t k) const { return k / width * group_stride + k % width; }
-  constexpr int64_t one_factor() const { return ranks * width; }  // from a to b where these lie in one row
 };
 
 // y [rows, columns] = or += scale * sum_j a_j∘b_j. A y that is added to is complete before, so that it compares equal

@@ -25,10 +25,12 @@ class DeviceTerm {
   virtual void gradients(const ChunkRows<T>& rows) const = 0;  // y is dy; of the products, and of what only this op has
 };
 
+// How a*x lies in the products' rows; b*x is `to_b` elements further on.
 inline ProductRows product_rows(const Problem& p) {
   const int64_t width = p.K / p.stacked.groups;
   return {.ranks = p.J, .width = width, .stride = p.stacked.K, .group_stride = 2 * p.J * width};
 }
+inline int64_t to_b(const Problem& p) { return p.J * p.K / p.stacked.groups; }
 
 // `extra`: elements of scratch a pixel for the term.
 template <class T>

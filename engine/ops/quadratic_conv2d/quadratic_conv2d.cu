@@ -14,23 +14,24 @@ class ProductTerm final : public DeviceTerm<T> {
   template <class Args>
   ProductTerm(const Problem& p, const Args& args)
       : in_(product_rows(p)),
+        to_b_(to_b(p)),
         outputs_(p.outputs),
         scale_(static_cast<T>(args.attributes.template get<QuadraticConvAttributes>().scale)),
         stream_(args.stream) {}
 
   void add(const ChunkRows<T>& rows) const override {
     launch_on_columns(quadratic_term_forward<T>, stream_, rows.pixels, outputs_, in_, rows.products,
-                      rows.products + in_.one_factor(), scale_, rows.y, true, rows.pixels, outputs_);
+                      rows.products + to_b_, scale_, rows.y, true, rows.pixels, outputs_);
   }
   void gradients(const ChunkRows<T>& rows) const override {
     launch_on_columns(quadratic_term_backward<T>, stream_, rows.pixels, outputs_, in_, rows.products,
-                      rows.products + in_.one_factor(), scale_, rows.y, rows.gradients,
-                      rows.gradients + in_.one_factor(), rows.pixels, outputs_);
+                      rows.products + to_b_, scale_, rows.y, rows.gradients, rows.gradients + to_b_, rows.pixels,
+                      outputs_);
   }
 
  private:
   ProductRows in_;
-  int64_t outputs_;
+  int64_t to_b_, outputs_;
   T scale_;
   DeviceStream stream_;
 };

@@ -41,16 +41,15 @@ class SharedTerm final : public DeviceTerm<T> {
     if (!factors_wanted_) return;
     T* dz = rows.scratch;
     device_gemm(stream_, rows.pixels, Q_, outputs_, {rows.y, outputs_}, {matrix_, Q_}, dz, Q_, false);
-    launch_on_columns(quadratic_term_backward<T>, stream_, rows.pixels, Q_, in_, rows.products,
-                      rows.products + in_.one_factor(), scale_, dz, rows.gradients, rows.gradients + in_.one_factor(),
-                      rows.pixels, Q_);
+    launch_on_columns(quadratic_term_backward<T>, stream_, rows.pixels, Q_, in_, rows.products, rows.products + Q_,
+                      scale_, dz, rows.gradients, rows.gradients + Q_, rows.pixels, Q_);
   }
 
  private:
   // scale * z, rows of Q, in the chunk's scratch.
   const T* multiply(const ChunkRows<T>& rows) const {
-    launch_on_columns(quadratic_term_forward<T>, stream_, rows.pixels, Q_, in_, rows.products,
-                      rows.products + in_.one_factor(), scale_, rows.scratch, false, rows.pixels, Q_);
+    launch_on_columns(quadratic_term_forward<T>, stream_, rows.pixels, Q_, in_, rows.products, rows.products + Q_,
+                      scale_, rows.scratch, false, rows.pixels, Q_);
     return rows.scratch;
   }
 
