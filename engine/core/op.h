@@ -151,7 +151,7 @@ struct OpDef {
 };
 
 // CUDA kernels are compiled into objects of their own (engine/ops/NAME.cu), which put themselves into this table when
-// the program starts, so that no other file has to know whether they were built. None is written yet.
+// the program starts, so that no other file has to know whether they were built.
 //   const CudaKernels registered(relu_op, {.kernels = {forward, backward}});
 class CudaKernels {
  public:

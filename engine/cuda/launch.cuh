@@ -56,10 +56,19 @@ constexpr int64_t most_blocks = 1 << 15;
 #else
 constexpr int64_t most_blocks = 5;  // so that small tensors take several turns as well
 #endif
+
 inline dim3 blocks_for(int64_t count, int64_t per_block = block_size) {
   const int64_t blocks = (count + per_block - 1) / per_block;
   return dim3(static_cast<unsigned>(blocks < most_blocks ? blocks : most_blocks));
 }
+
+// The bytes that a kernel's parameters may have in all; fewer before CUDA 12.1 (and on the emulated grid, so that tables
+// come to their end there).
+#if defined(__CUDACC__) && CUDART_VERSION >= 12010
+constexpr int most_parameter_bytes = 32764;
+#else
+constexpr int most_parameter_bytes = 4096;
+#endif
 
 // This thread among all of the grid, and how many there are (x axes only):
 //   for (int64_t i = thread_index(); i < count; i += thread_count()) y[i] = ...;

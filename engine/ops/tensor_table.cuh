@@ -16,8 +16,8 @@ struct TensorTable {
     int64_t elements, first_piece;
   };
   static constexpr int64_t piece_elements = 4096;
-  // A kernel's parameters have 4 KiB on every chip; some are left to the others.
-  static constexpr int capacity = (4096 - 256) / static_cast<int>(sizeof(Row));
+  // Some bytes are left to other parameters.
+  static constexpr int capacity = (most_parameter_bytes - 256) / static_cast<int>(sizeof(Row));
 
   Row rows[capacity];
   int count = 0;
@@ -30,7 +30,7 @@ struct TensorTable {
   __device__ void each_piece(Use use) const {
     for (int64_t piece = blockIdx.x; piece < pieces; piece += gridDim.x) {
       int found = 0;  // the last row that begins at the piece or before it
-      for (int step = 128; step > 0; step /= 2)
+      for (int step = 1024; step > 0; step /= 2)
         if (found + step < count && rows[found + step].first_piece <= piece) found += step;
       const Row& row = rows[found];
       const int64_t begin = (piece - row.first_piece) * piece_elements, end = begin + piece_elements;
