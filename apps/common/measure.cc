@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "engine/blas/vector.h"
+#include "engine/blas/peak.h"
 #include "engine/core/thread_pool.h"
 #include "engine/ops/linear.h"
 
@@ -25,31 +25,10 @@ double least_seconds_of(Device device, const std::function<void()>& body) {
       .least();
 }
 
-// Independent sums, enough of them to hide the latency of a multiply-add (4 cycles, two a cycle) and few enough for
-// 16 registers.
-constexpr int sums_at_once = 12;
-constexpr int64_t rounds = 1 << 20;
-
-[[gnu::noinline]] float multiply_adds_in_registers(float start) {
-  Vector<float> sums[sums_at_once];
-  for (int i = 0; i < sums_at_once; ++i) sums[i] = Vector<float>{} + (start + static_cast<float>(i));
-  const Vector<float> factor = Vector<float>{} + 0.5f, term = Vector<float>{} + start;
-  for (int64_t round = 0; round < rounds; ++round)
-    for (Vector<float>& sum : sums) sum = multiply_add<float>(sum, factor, term);
-  float total = 0;
-  for (const Vector<float>& sum : sums) total += sum[0];
-  return total;
-}
-
 double cpu_flops_per_second() {
-  const int tasks = thread_pool().threads();
-  std::vector<float> results(static_cast<size_t>(tasks));  // kept, so that the loops are not optimised away
-  const double seconds = least_seconds_of({}, [&] {
-    thread_pool().run(tasks, [&](int64_t task, int) {
-      results[static_cast<size_t>(task)] = multiply_adds_in_registers(static_cast<float>(task));
-    });
-  });
-  return 2.0 * static_cast<double>(rounds * sums_at_once * vector_lanes<float> * tasks) / seconds;
+  double flops = 0;
+  const double seconds = least_seconds_of({}, [&] { flops = multiply_adds_in_registers(); });
+  return flops / seconds;
 }
 
 // A square product: larger on a GPU, which needs more work to be busy.

@@ -61,6 +61,22 @@ void multiply_gradient(const TensorView& dy, const TensorView& other, T* to, boo
   });
 }
 
+// A term of a repeated operand's gradient: sign * g, or g * factor. One type for all kinds, since each one that a sum
+// is compiled for costs seconds.
+template <class T>
+struct Term {
+  const T *g, *factor;  // factor: null for sums and differences
+  T sign;
+  T operator()(int64_t i) const { return factor ? g[i] * factor[i] : sign * g[i]; }
+};
+
+template <class T>
+void sum_gradient(const Reduction& reduction, T* workspace, const Term<T>& term, T* to, bool accumulate) {
+  reduction.run<T>(workspace, term, [=](int64_t i, double sum) {
+    to[i] = accumulate ? to[i] + static_cast<T>(sum) : static_cast<T>(sum);
+  });
+}
+
 template <Kind kind, class T>
 void operand_gradient(const BackwardArgs& args, int operand) {
   const TensorView &dy = args.output_gradients[0], &target = args.input_gradients[operand],
@@ -78,20 +94,14 @@ void operand_gradient(const BackwardArgs& args, int operand) {
   }
   const Reduction reduction(dy.shape, repeated_axes(target.shape, dy.shape));
   T* workspace = reinterpret_cast<T*>(args.workspace);
-  const auto finish = [=](int64_t i, double sum) {
-    d[i] = accumulate ? d[i] + static_cast<T>(sum) : static_cast<T>(sum);
-  };
   if (kind != Kind::multiply) {
-    reduction.run<T>(
-        workspace, [=](int64_t i) { return sign * g[i]; }, finish);
+    sum_gradient<T>(reduction, workspace, {g, nullptr, sign}, d, accumulate);
   } else if (other.shape == dy.shape) {
-    reduction.run<T>(
-        workspace, [=](int64_t i) { return g[i] * factor[i]; }, finish);
+    sum_gradient<T>(reduction, workspace, {g, factor, 1}, d, accumulate);
   } else {  // both operands are repeated, each along axes of its own
     T* products = workspace + reduction.workspace<T>() / sizeof(T);
     multiply_gradient(dy, other, products, false);
-    reduction.run<T>(
-        workspace, [=](int64_t i) { return products[i]; }, finish);
+    sum_gradient<T>(reduction, workspace, {products, nullptr, 1}, d, accumulate);
   }
 }
 
