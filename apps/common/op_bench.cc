@@ -38,7 +38,7 @@ OpBench convolution(int64_t batch, int64_t in, int64_t out, int64_t side, int64_
                  out),
           &conv2d_op,
           ConvAttributes{.stride = stride, .padding = static_cast<int>(kernel / 2)},
-          {{batch, side, side, in}, {out, kernel, kernel, in}},
+          {{batch, side, side, in}, {out, kernel, kernel, in}, absent},
           all_inputs(2)};
 }
 
@@ -47,7 +47,7 @@ OpBench depthwise(int64_t batch, int64_t channels, int64_t side, int64_t kernel,
                  dilation > 1 ? concat(" dilation ", dilation) : ""),
           &depthwise_conv2d_op,
           DepthwiseAttributes{.padding = static_cast<int>(kernel / 2) * dilation, .dilation = dilation},
-          {{batch, side, side, channels}, {kernel, kernel, channels}},
+          {{batch, side, side, channels}, {kernel, kernel, channels}, absent},
           all_inputs(2)};
 }
 

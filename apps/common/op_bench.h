@@ -14,7 +14,7 @@ struct OpBench {
   std::string sizes;  // for people: "3x3, 64 -> 64, 32x32, batch 128"
   const OpDef* op;
   Attributes attributes;
-  std::vector<Shape> inputs;  // of rank 0: absent
+  std::vector<Shape> inputs;  // all that the op takes; of rank 0: absent
   uint64_t gradients;         // bit i: the gradient of input i is computed
   uint64_t integers = 0;      // bit i: input i is i32 (labels), the others are f32
   int64_t batch() const { return inputs[0][0]; }

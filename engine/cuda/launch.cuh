@@ -47,23 +47,25 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
 #endif
 }
 
+// Sizes that a large chip wants are small on the emulated grid, so that small tensors come to their ends there as well.
+#ifdef __CUDACC__
+constexpr bool on_emulated_grid = false;
+#else
+constexpr bool on_emulated_grid = true;
+#endif
+
 // The usual block of an elementwise kernel, and how many of them for `count` elements: one thread an element, up to a
 // number that fills any chip, beyond which every thread takes several (see thread_index). Since that number differs on
 // the emulated grid, nothing but speed may depend on it: no order of a sum.
 constexpr int block_size = 256;
-#ifdef __CUDACC__
-constexpr int64_t most_blocks = 1 << 15;
-#else
-constexpr int64_t most_blocks = 5;  // so that small tensors take several turns as well
-#endif
+constexpr int64_t most_blocks = on_emulated_grid ? 5 : 1 << 15;
 
 inline dim3 blocks_for(int64_t count, int64_t per_block = block_size) {
   const int64_t blocks = (count + per_block - 1) / per_block;
   return dim3(static_cast<unsigned>(blocks < most_blocks ? blocks : most_blocks));
 }
 
-// The bytes that a kernel's parameters may have in all; fewer before CUDA 12.1 (and on the emulated grid, so that tables
-// come to their end there).
+// The bytes that a kernel's parameters may have in all.
 #if defined(__CUDACC__) && CUDART_VERSION >= 12010
 constexpr int most_parameter_bytes = 32764;
 #else

@@ -166,7 +166,7 @@ TEST_CASE("demo: prints the table of its records, and commands that work") {
 TEST_CASE("demo: wrong input is refused with one line and leaves nothing") {
   const std::string folder = scratch_folder(), out = folder + "/out";
   std::ofstream(folder + "/file") << "a file";
-  check_error(run_program(with(small_demo(out), "--data", folder)), 2, "no IDX images");
+  check_error(run_program(with(small_demo(out), "--data", folder)), 2, "no IDX labels");
   check_error(run_program(with(small_demo(out), "--data", folder)), 2, "dataset-fashion-mnist");
   check_error(run_program(with(small_demo(out), "--images", "480")), 2, "--images: got 480, expected at most 452");
   check_error(run_program(with(small_demo(out), "--images", "0")), 2, "--images: got \"0\"");
@@ -232,7 +232,7 @@ TEST_CASE("demo: its words say what the figures say, and call no difference what
 
   CHECK(demo_table(base, adapted).find("quadratic  60.00%  72.00%     10,100           0.01") != std::string::npos);
   const std::string curves = demo_curves(base, adapted);
-  for (const char* text : {"head", "lora", "quadratic", "full", "base, clean images", "85%"})
+  for (const char* text : {"head", "lora", "quadratic", "full", "base, clean images", "85.0%"})
     CHECK(curves.find(text) != std::string::npos);
   adapted[1].trainable = 9000;  // no comparison at equal size any more
   CHECK_THROWS_AS(demo_verdict(base, adapted), std::logic_error);

@@ -8,11 +8,7 @@ namespace parabola {
 
 // Elements of scratch that a chunk may take: 32 MiB of floats, of which a large chip's L2 cache still holds most when
 // the product reads them, and enough rows for products that fill it.
-#ifdef __CUDACC__
-constexpr int64_t most_chunk_elements = int64_t{1} << 23;
-#else
-constexpr int64_t most_chunk_elements = int64_t{1} << 9;  // so that small tensors take several chunks as well
-#endif
+constexpr int64_t most_chunk_elements = int64_t{1} << (on_emulated_grid ? 9 : 23);
 
 // Output rows [row, row + rows) of the images [image, image + images): all rows, or those of one image, so that the
 // chunk's pixels follow each other in y.
