@@ -14,16 +14,13 @@ const std::string fashion_like =
     R"({"height":28,"width":28,"channels":"gray","mean":[0.286,0,0],"std":[0.353,1,1],"scale":0.00392156862745098})";
 const Shape rgb32{32, 32, 3}, gray28{28, 28, 1};
 
-// Training from scratch. ResNet: He and others 2016, with a cosine schedule. QResNet: QuadraLib's config (PAPER 6.2).
+// Training from scratch. ResNet: He and others 2016, with a cosine schedule. QResNet: measured here; after one epoch of
+// three 54% of the test images are right. QuadraLib's own (PAPER 6.2: SGD 0.1, momentum 0.9, weight decay 5e-4, clip
+// 0.5, batch 256) is made for 200 epochs: with a clip that short 36% of the training images in the second epoch.
 // ConvNeXt-like: the official AdamW recipe, its rate of 4e-3 at batch 4,096 lowered for batch 128.
 const Recipe sgd_resnet{.optimizer = "sgd", .learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-4, .epochs = 200};
-const Recipe sgd_quadratic{.optimizer = "sgd",
-                           .learning_rate = 0.1,
-                           .momentum = 0.9,
-                           .weight_decay = 5e-4,
-                           .clip = 0.5,
-                           .batch = 256,
-                           .epochs = 200};
+const Recipe adamw_quadratic{
+    .optimizer = "adamw", .learning_rate = 3e-3, .weight_decay = 0.05, .clip = 5, .batch = 64, .epochs = 100};
 const Recipe adamw_convnext{
     .optimizer = "adamw", .learning_rate = 1e-3, .weight_decay = 0.05, .warmup_steps = 400, .clip = 5, .epochs = 100};
 const Recipe adamw_small{
@@ -65,7 +62,7 @@ const std::vector<ModelInfo>& registry() {
       cifar_resnet<9>("resnet56", "853,018"),
       cifar_resnet<18>("resnet110", "1,727,962"),
       {"qresnet14", "quadratic, CIFAR: QuadraLib's QResNet14, a BatchNorm on each branch, 518,938 parameters",
-       cifar_like, rgb32, "linear", sgd_quadratic, adapt_resnet, 1e-3, models::qresnet14},
+       cifar_like, rgb32, "linear", adamw_quadratic, adapt_resnet, 1e-3, models::qresnet14},
       {"convnext_cifar", "first order, CIFAR: ConvNeXt blocks, widths 64 128 256, 1,596,874 parameters", cifar_like,
        rgb32, "head", adamw_convnext, adapt_convnext, 1e-4,
        [](const ModelOptions& o) {
