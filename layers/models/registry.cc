@@ -16,7 +16,7 @@ const Shape rgb32{32, 32, 3}, gray28{28, 28, 1};
 
 // Training from scratch. ResNet: He and others 2016, with a cosine schedule. QResNet: measured here; after one epoch of
 // three 54% of the test images are right. QuadraLib's own (PAPER 6.2: SGD 0.1, momentum 0.9, weight decay 5e-4, clip
-// 0.5, batch 256) is made for 200 epochs: with a clip that short 36% of the training images in the second epoch.
+// 0.5, batch 256) is made for 200 epochs: of three, it saw the second with 36% of the training images right.
 // ConvNeXt-like: the official AdamW recipe, its rate of 4e-3 at batch 4,096 lowered for batch 128.
 const Recipe sgd_resnet{.optimizer = "sgd", .learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-4, .epochs = 200};
 const Recipe adamw_quadratic{
