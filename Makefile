@@ -59,7 +59,9 @@ CUDA_ARCHS ?= 80 90
 NVCC_ARCHS := $(if $(filter native,$(CUDA_ARCHS)),-arch=native,$(foreach arch,$(CUDA_ARCHS), \
                 -gencode arch=compute_$(arch),code=sm_$(arch)) \
                 -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)))
-CUDA_LIBRARIES := $(if $(NVCC),$(patsubst %/bin/nvcc,%/lib64,$(realpath $(NVCC))))
+# Beside nvcc, or where the toolkit usually is: some nvcc in PATH are scripts that call another.
+CUDA_LIBRARIES := $(patsubst %/libcudart_static.a,%,$(firstword $(if $(NVCC),$(wildcard \
+                    $(patsubst %/bin/nvcc,%/lib64,$(realpath $(NVCC)))/libcudart_static.a /usr/local/cuda/lib64/libcudart_static.a))))
 # -fmad=false as -ffp-contract=off. Device code may call constexpr functions of the core (Philox, the 16-bit types).
 NVCCFLAGS := -std=c++20 -O3 -fmad=false --expt-relaxed-constexpr $(NVCC_ARCHS) -ccbin $(CXX) -DNDEBUG \
              -DPARABOLA_CUDA_LIBRARIES='"$(CUDA_LIBRARIES)"' -Werror all-warnings \

@@ -41,6 +41,7 @@ struct Cublas {
   decltype(::cublasCreate_v2)* create = PARABOLA_FIND(library, cublasCreate_v2);
   decltype(::cublasSetStream_v2)* set_stream = PARABOLA_FIND(library, cublasSetStream_v2);
   decltype(::cublasSetWorkspace_v2)* set_workspace = PARABOLA_FIND(library, cublasSetWorkspace_v2);
+  decltype(::cublasSetMathMode)* set_math_mode = PARABOLA_FIND(library, cublasSetMathMode);
   decltype(::cublasGetStatusString)* status_string = PARABOLA_FIND(library, cublasGetStatusString);
   decltype(::cublasGemmStridedBatchedEx_64)* gemm = PARABOLA_FIND(library, cublasGemmStridedBatchedEx_64);
 
@@ -65,6 +66,11 @@ cublasHandle_t handle_of_current_device(DeviceStream stream) {
   void* workspace = nullptr;
   cublas().check(cublas().create(&handle), "cublasCreate");
   PARABOLA_CUDA(cudaMalloc(&workspace, workspace_bytes));
+  // Sums in float32 for the 16-bit types as well, where cuBLAS splits them.
+  cublas().check(
+      cublas().set_math_mode(
+          handle, static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)),
+      "cublasSetMathMode");
   // In this order: a new stream brings cuBLAS's own workspaces back.
   cublas().check(cublas().set_stream(handle, stream), "cublasSetStream");
   cublas().check(cublas().set_workspace(handle, workspace, workspace_bytes), "cublasSetWorkspace");
@@ -86,6 +92,15 @@ cudaDataType_t type_of(DType dtype) {
 void require_cublas() { cublas(); }
 
 void cublas_product(DeviceStream stream, const BlasProduct& p) {
+  // cuBLAS is known to leave C as it was for some products over k = 0.
+  if (p.k == 0) {
+    const size_t element = size_of(p.dtype);
+    for (int64_t i = 0; i < p.count && !p.accumulate; ++i)
+      PARABOLA_CUDA(cudaMemset2DAsync(static_cast<std::byte*>(p.c) + static_cast<size_t>(i * p.stride_c) * element,
+                                      static_cast<size_t>(p.ld_c) * element, 0, static_cast<size_t>(p.m) * element,
+                                      static_cast<size_t>(p.n), stream));
+    return;
+  }
   const float ones[] = {0, 1};
   const double double_ones[] = {0, 1};
   const bool is_double = p.dtype == DType::f64;

@@ -64,7 +64,11 @@ class CudaMemory final : public ByteSource {
     check_cuda(status, "cudaMalloc");
     return static_cast<std::byte*>(memory);
   }
-  void give_back(std::byte* region, size_t) override { PARABOLA_CUDA(cudaFree(region)); }
+  // Without a throw: destructors come here, after a kernel's fault and at the program's end as well.
+  void give_back(std::byte* region, size_t) override {
+    cudaFree(region);
+    cudaGetLastError();
+  }
   std::string name() const override { return "cuda:" + std::to_string(index_); }
 
  private:
@@ -93,7 +97,9 @@ class CudaLane final : public CopyLane {
     PARABOLA_CUDA(cudaEventSynchronize(arrived_));  // the staging memory is free when the last copy has left it
     if (bytes > staging_bytes_) {
       PARABOLA_CUDA(cudaFreeHost(std::exchange(staging_, nullptr)));
-      PARABOLA_CUDA(cudaMallocHost(&staging_, staging_bytes_ = bytes));
+      staging_bytes_ = 0;  // also where the next line throws
+      PARABOLA_CUDA(cudaMallocHost(&staging_, bytes));
+      staging_bytes_ = bytes;
     }
     std::memcpy(staging_, from, bytes);
     PARABOLA_CUDA(cudaEventRecord(before_, kernels_));

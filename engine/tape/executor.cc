@@ -67,7 +67,7 @@ DeviceStream stream_of(Device device) {
 }  // namespace
 
 Executor& Executor::instance() {
-  static Executor executor;
+  static Executor& executor = *new Executor;  // stays: at the program's end its device may be gone already
   return executor;
 }
 

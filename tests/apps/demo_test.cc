@@ -86,7 +86,7 @@ TEST_CASE("demo: evaluate says the same figures as the table") {
                       demo.folder + "/" + weights + ".safetensors", "--data", data})
         .at("top1");
   };
-  const Json& base = demo.records.at("base");
+  const Json base = demo.records.at("base");
   CHECK(top1_of("base", "fashion-mnist:" + small_data()) == base.at("top1"));
   CHECK(top1_of("base", shifted) == base.at("top1_shifted"));
   for (const std::string& method : methods) {

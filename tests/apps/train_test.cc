@@ -171,7 +171,7 @@ TEST_CASE("train: wrong input is refused with one line, and leaves nothing behin
   refused({"train", "--model", "mlp", "--data", "synthetic", "--epochs", "-1"}, "--epochs");
   refused({"train", "--model", "mlp", "--data", "synthetic", "--rank", "2"}, "--rank");
   refused({"train", "--model", "mlp", "--data", "synthetic", "--memory-budget", "1GB"}, "not built yet");
-  refused({"train", "--model", "mlp", "--data", "synthetic", "--device", "cuda"}, "--device");
+  refused({"train", "--model", "mlp", "--data", "synthetic", "--device", "cuda:99"}, "--device");
   refused({"train", "--model", "mlp", "--data", "synthetic", "--weights", file}, file);
   refused({"train", "--model", "mlp", "--data", "synthetic", "--weights", folder + "/none"}, folder + "/none");
   check_error(run_program(mlp + Arguments{"--epochs", "0", "--out", file + "/below"}), 2, file + "/below");
