@@ -116,6 +116,7 @@ if wanted bench; then
         done
     } | section 4-models Models
     cat "$report/parts/4-models.md"
+    grep -qE '^error: |\| failed \|' "$report"/parts/[34]-*.md && status=1
 fi
 
 {
