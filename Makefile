@@ -73,7 +73,7 @@ CUDA_LDLIBS := -L$(CUDA_LIBRARIES) -lcudart_static -lrt -ldl
 LIBRARY_SOURCES := $(wildcard $(addsuffix /*.cc,engine/* engine/*/* layers layers/* optim data))
 COMMON_SOURCES  := $(wildcard apps/common/*.cc)
 APP_SOURCES     := $(wildcard apps/*.cc)
-TEST_SOURCES    := $(filter-out tests/fuzz/% tests/emulated/%,$(wildcard $(addsuffix /*.cc,tests tests/* tests/*/*)))
+TEST_SOURCES    := $(filter-out tests/fuzz/% tests/emulated/% tests/consumer/%,$(wildcard $(addsuffix /*.cc,tests tests/* tests/*/*)))
 
 CUDA_SOURCES      := $(wildcard $(addsuffix /*.cu,engine/* engine/*/*))
 TEST_CUDA_SOURCES := $(wildcard tests/*/*.cu)
@@ -228,9 +228,45 @@ gpu-check:
 	  echo 'make gpu-check: PART: got $(PART), expected tests, sanitize, bench or all' >&2; exit 2 ;; esac
 	@+MAKE='$(MAKE)' tests/gpu_check.sh $(PART) $(REPORT) $(PEERS)
 
+# ---- The library for others. Public, and in <parabola/parabola.h>, is every header of the folders that hold no kernels, and
+# of engine/ops each that declares an OpDef and so a user's function. What these include is installed with them;
+# house_test.cc sees to it that neither Eigen nor CUDA is among it. Headers keep their tree and their text, and find each
+# other through -I$(PREFIX)/include/parabola.
+# The library is the CPU's. Kernels for CUDA register by objects that nothing refers to, which a linker leaves in a library
+# (docs/architecture.md, CUDA); the apps have them where they were built with them.
+VERSION := 0.1.0
+PREFIX  ?= /usr/local
+TARGET   = $(DESTDIR)$(abspath $(PREFIX))
+PUBLIC_HEADERS    = $(sort $(wildcard $(addsuffix /*.h,engine/core engine/tape engine/io layers layers/* optim data)) \
+                      $(shell grep -rl --include='*.h' '^extern const OpDef' engine/ops))
+INSTALLED_HEADERS = $(sort $(filter %.h,$(shell $(CXX) $(CXXFLAGS) $(INCLUDES) -MM $(PUBLIC_HEADERS:%=-include %) -x c++ /dev/null)))
+
+define pkg_config
+prefix=$(abspath $(PREFIX))
+includedir=$${prefix}/include
+libdir=$${prefix}/lib
+
+Name: parabola
+Description: automatic differentiation with quadratic neurons
+Version: $(VERSION)
+Cflags: -std=c++20 -pthread -I$${includedir} -I$${includedir}/parabola$(if $(SAN), -fsanitize=$(SAN))
+Libs: -L$${libdir} -lparabola $(LDLIBS) -pthread$(if $(SAN), -fsanitize=$(SAN))
+endef
+
+install: $(LIBRARY) $(APPS)
+	@{ echo '// All public headers of Parabola, listed by make install.'; echo '#pragma once'; \
+	  printf '#include "%s"\n' $(PUBLIC_HEADERS); } >$(BUILD)/parabola.h
+	$(file >$(BUILD)/parabola.pc,$(pkg_config))
+	@for header in $(INSTALLED_HEADERS); do install -D -m 644 $$header $(TARGET)/include/parabola/$$header || exit 1; done
+	@install -D -m 644 -t $(TARGET)/include/parabola $(BUILD)/parabola.h
+	@install -D -m 644 -t $(TARGET)/lib $(LIBRARY)
+	@install -D -m 644 -t $(TARGET)/lib/pkgconfig $(BUILD)/parabola.pc
+	@install -D -t $(TARGET)/bin $(APPS)
+	@echo 'installed into $(TARGET)'
+
 # ---- What INTERFACE promises for later is refused until it is there.
 bench:             ; $(error make $@: not built yet; $(BUILD)/bin/bench times one model)
-install soak:      ; $(error make $@: not built yet)
+soak:              ; $(error make $@: not built yet)
 
 # ---- The code's own looks.
 CODE := find engine layers optim data apps tests
@@ -239,7 +275,7 @@ format:
 lint: found
 	@status=0; \
 	$(CODE) -name '*.h' -o -name '*.cc' -o -name '*.cu' | xargs clang-format --dry-run -Werror || status=1; \
-	$(CODE) -name '*.cc' | xargs -P $$(nproc) -I{} \
+	$(CODE) -name '*.cc' -not -path 'tests/consumer/*' | xargs -P $$(nproc) -I{} \
 	  clang-tidy --quiet {} -- $(filter-out -Werror -Wno-%,$(CXXFLAGS)) $(INCLUDES) $(TEST_FLAGS) || status=1; \
 	exit $$status
 
@@ -253,6 +289,7 @@ make test         the tests
 make test-long    the long cases too, then all of it under sanitizers, and CUDA kernels on the emulated grid
 make gpu-check    on a machine with an NVIDIA GPU: the tests on it, sanitizers, benchmarks; PART=tests, sanitize or bench;
                   REPORT=DIR for gpu-report.md, PEERS=DIR with the PyTorch programs to compare with
+make install      headers, library, pkg-config file and apps into PREFIX (/usr/local), below DESTDIR where it is given
 make format       clang-format over the project's own code
 make lint         clang-format and clang-tidy: what they would change
 make clean        removes the build folders
@@ -264,7 +301,7 @@ ARCH=x86-64-v3    for another machine type than this one (native)
 DEPS=DIR          headers and data unpacked by third_party/install.sh --prefix DIR
 PARABOLA_DATA=DIR development data for the tests (../shared/data)
 V=1               shows the commands
-Not built yet: make bench, make install, make soak
+Not built yet: make bench, make soak
 endef
 export help_text
 help:

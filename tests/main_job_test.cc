@@ -1,5 +1,5 @@
-// The main job on real data: published weights, evaluated and adapted. Needs the development data (see tests/support/test.h);
-// 1,000 test images in `make test`, all 10,000 in `make test-long`.
+// The main job on real data: published weights, evaluated and adapted. Needs the development data (see
+// tests/support/test.h); 1,000 test images in `make test`, all 10,000 in `make test-long`.
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -22,17 +22,17 @@ nlohmann::json last_record(const ProgramResult& result) {
   return nlohmann::json::parse(result.out.substr(begin == std::string::npos ? 0 : begin + 1));
 }
 
-// Whole networks over a thousand images take a quarter of an hour in a build with sanitizers, and go through no code that
-// the tests of ops, layers and apps do not.
+// Whole networks over a thousand images take a quarter of an hour in a build with sanitizers, and go through no code
+// that the tests of ops, layers and apps do not.
 bool sanitized() { return build_folder().find("build-") != std::string::npos; }
 constexpr const char* too_slow = "too slow with sanitizers; the plain build runs it";
 
 std::string limit() { return long_tests() ? "10000" : "1000"; }
 
 int64_t correct(const std::string& weights) {
-  const nlohmann::json record = last_record(
-      run_program({"evaluate", "--model", "resnet20", "--weights", data_folder() + "/weights/" + weights, "--data",
-                   "cifar10:" + cifar10_folder(), "--limit", limit(), "--json", "-"}));
+  const nlohmann::json record =
+      last_record(run_program({"evaluate", "--model", "resnet20", "--weights", data_folder() + "/weights/" + weights,
+                               "--data", "cifar10:" + cifar10_folder(), "--limit", limit(), "--json", "-"}));
   CHECK(record["images"] == std::stoll(limit()));
   CHECK(record["top1"] == doctest::Approx(record["correct"].get<double>() / record["images"].get<double>()));
   return record["correct"];
@@ -51,8 +51,8 @@ Tensor first_images(const LoadedModel& loaded, const DatasetPtr& data, int64_t c
 TEST_CASE("main job: published ResNet-20 weights classify the CIFAR-10 test images as elsewhere") {
   if (sanitized()) SKIP(too_slow);
   if (cifar10_folder().empty()) SKIP(missing_data());
-  // Counts of an independent implementation (shared/data/README.md) on all images; on the first 1,000, this engine's own,
-  // so that the quick run notices a change.
+  // Counts of an independent implementation (shared/data/README.md) on all images; on the first 1,000, this engine's
+  // own, so that the quick run notices a change.
   const int64_t all = correct("resnet20-cifar10.safetensors");
   CHECK(correct("resnet20-sharded/model.safetensors.index.json") == all);
   if (!long_tests()) {
@@ -95,11 +95,13 @@ TEST_CASE("main job: adaptation beats the unadapted net and the head alone, and 
   if (!long_tests()) SKIP("a minute of training; runs in make test-long");
   const std::string weights = data_folder() + "/weights/resnet20-cifar10.safetensors";
   const auto adapted = [&](const std::string& method, const std::string& out) {
-    return last_record(run_program({"adapt", "--model", "resnet20", "--weights", weights, "--data", "cifar10:" + cifar10_folder(),
-                                    "--limit", "6000", "--epochs", "2", "--method", method, "--out", out, "--json", "-"}));
+    return last_record(
+        run_program({"adapt", "--model", "resnet20", "--weights", weights, "--data", "cifar10:" + cifar10_folder(),
+                     "--limit", "6000", "--epochs", "2", "--method", method, "--out", out, "--json", "-"}));
   };
   const std::string folder = scratch_folder();
-  const nlohmann::json quadratic = adapted("quadratic", folder + "/quadratic"), head = adapted("head", folder + "/head");
+  const nlohmann::json quadratic = adapted("quadratic", folder + "/quadratic"),
+                       head = adapted("head", folder + "/head");
   // Two short epochs of 6,000 images; docs/method.md has the full runs.
   CHECK(quadratic["top1"].get<double>() > quadratic["top1_before"].get<double>() + 0.02);
   CHECK(quadratic["top1"].get<double>() > head["top1"].get<double>());

@@ -60,31 +60,21 @@ size_t convert_all(const std::byte* in, std::byte* out, size_t count) {
 template <class From>
 size_t convert_to(DType to, const std::byte* in, std::byte* out, size_t count) {
   switch (to) {
-    case DType::f32:
-      return convert_all<From, float>(in, out, count);
-    case DType::f64:
-      return convert_all<From, double>(in, out, count);
-    case DType::i32:
-      return convert_all<From, int32_t>(in, out, count);
-    default:
-      return 0;
+    case DType::f32: return convert_all<From, float>(in, out, count);
+    case DType::f64: return convert_all<From, double>(in, out, count);
+    case DType::i32: return convert_all<From, int32_t>(in, out, count);
+    default: return 0;
   }
 }
 
 bool is_same(FileDType from, DType to) {
   switch (to) {
-    case DType::f32:
-      return from == FileDType::f32;
-    case DType::f64:
-      return from == FileDType::f64;
-    case DType::f16:
-      return from == FileDType::f16;
-    case DType::bf16:
-      return from == FileDType::bf16;
-    case DType::i32:
-      return from == FileDType::i32;
-    case DType::u8:
-      return from == FileDType::u8;
+    case DType::f32: return from == FileDType::f32;
+    case DType::f64: return from == FileDType::f64;
+    case DType::f16: return from == FileDType::f16;
+    case DType::bf16: return from == FileDType::bf16;
+    case DType::i32: return from == FileDType::i32;
+    case DType::u8: return from == FileDType::u8;
   }
   return false;
 }
@@ -113,50 +103,31 @@ size_t convert(FileDType from, const std::byte* in, DType to, std::byte* out, si
     return count;
   }
   switch (from) {
-    case FileDType::boolean:
-      return convert_to<Boolean>(to, in, out, count);
-    case FileDType::u8:
-      return convert_to<uint8_t>(to, in, out, count);
-    case FileDType::i8:
-      return convert_to<int8_t>(to, in, out, count);
-    case FileDType::u16:
-      return convert_to<uint16_t>(to, in, out, count);
-    case FileDType::i16:
-      return convert_to<int16_t>(to, in, out, count);
-    case FileDType::u32:
-      return convert_to<uint32_t>(to, in, out, count);
-    case FileDType::i32:
-      return convert_to<int32_t>(to, in, out, count);
-    case FileDType::u64:
-      return convert_to<uint64_t>(to, in, out, count);
-    case FileDType::i64:
-      return convert_to<int64_t>(to, in, out, count);
-    case FileDType::f16:
-      return convert_to<Half>(to, in, out, count);
-    case FileDType::bf16:
-      return convert_to<Brain>(to, in, out, count);
-    case FileDType::f32:
-      return convert_to<float>(to, in, out, count);
-    case FileDType::f64:
-      return convert_to<double>(to, in, out, count);
-    default:
-      return 0;
+    case FileDType::boolean: return convert_to<Boolean>(to, in, out, count);
+    case FileDType::u8: return convert_to<uint8_t>(to, in, out, count);
+    case FileDType::i8: return convert_to<int8_t>(to, in, out, count);
+    case FileDType::u16: return convert_to<uint16_t>(to, in, out, count);
+    case FileDType::i16: return convert_to<int16_t>(to, in, out, count);
+    case FileDType::u32: return convert_to<uint32_t>(to, in, out, count);
+    case FileDType::i32: return convert_to<int32_t>(to, in, out, count);
+    case FileDType::u64: return convert_to<uint64_t>(to, in, out, count);
+    case FileDType::i64: return convert_to<int64_t>(to, in, out, count);
+    case FileDType::f16: return convert_to<Half>(to, in, out, count);
+    case FileDType::bf16: return convert_to<Brain>(to, in, out, count);
+    case FileDType::f32: return convert_to<float>(to, in, out, count);
+    case FileDType::f64: return convert_to<double>(to, in, out, count);
+    default: return 0;
   }
 }
 
 size_t find_non_finite(DType dtype, const std::byte* values, size_t count) {
   switch (dtype) {
-    case DType::f32:
-      return first_non_finite<float>(values, count);
-    case DType::f64:
-      return first_non_finite<double>(values, count);
-    case DType::f16:
-      return first_non_finite<Half>(values, count);
-    case DType::bf16:
-      return first_non_finite<Brain>(values, count);
+    case DType::f32: return first_non_finite<float>(values, count);
+    case DType::f64: return first_non_finite<double>(values, count);
+    case DType::f16: return first_non_finite<Half>(values, count);
+    case DType::bf16: return first_non_finite<Brain>(values, count);
     case DType::i32:
-    case DType::u8:
-      return count;
+    case DType::u8: return count;
   }
   return count;
 }

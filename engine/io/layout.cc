@@ -20,18 +20,12 @@ struct Order {
 
 Order order_of(FileLayout layout) {
   switch (layout) {
-    case FileLayout::conv:
-      return {"conv", 4, {0, 3, 1, 2}};
-    case FileLayout::depthwise:
-      return {"depthwise", 3, {2, 0, 1}};
-    case FileLayout::depthwise_factors:
-      return {"depthwise_factors", 4, {3, 0, 1, 2}};
-    case FileLayout::linear_factors:
-      return {"linear_factors", 3, {1, 0, 2}};
-    case FileLayout::conv_factors:
-      return {"conv_factors", 5, {1, 0, 4, 2, 3}};
-    case FileLayout::plain:
-      break;
+    case FileLayout::conv: return {"conv", 4, {0, 3, 1, 2}};
+    case FileLayout::depthwise: return {"depthwise", 3, {2, 0, 1}};
+    case FileLayout::depthwise_factors: return {"depthwise_factors", 4, {3, 0, 1, 2}};
+    case FileLayout::linear_factors: return {"linear_factors", 3, {1, 0, 2}};
+    case FileLayout::conv_factors: return {"conv_factors", 5, {1, 0, 4, 2, 3}};
+    case FileLayout::plain: break;
   }
   return {"plain", 0, {}};
 }
@@ -75,16 +69,11 @@ void copy(const Shape& engine, FileLayout layout, size_t element_bytes, const vo
   }
   const Order order = checked_order(engine, layout);
   switch (element_bytes) {
-    case 1:
-      return copy_permuted<1>(engine, order, in, out, is_to_file);
-    case 2:
-      return copy_permuted<2>(engine, order, in, out, is_to_file);
-    case 4:
-      return copy_permuted<4>(engine, order, in, out, is_to_file);
-    case 8:
-      return copy_permuted<8>(engine, order, in, out, is_to_file);
-    default:
-      fail<UsageError>("layout", "got elements of ", element_bytes, " bytes, expected 1, 2, 4 or 8");
+    case 1: return copy_permuted<1>(engine, order, in, out, is_to_file);
+    case 2: return copy_permuted<2>(engine, order, in, out, is_to_file);
+    case 4: return copy_permuted<4>(engine, order, in, out, is_to_file);
+    case 8: return copy_permuted<8>(engine, order, in, out, is_to_file);
+    default: fail<UsageError>("layout", "got elements of ", element_bytes, " bytes, expected 1, 2, 4 or 8");
   }
 }
 
@@ -95,18 +84,12 @@ Shape file_shape(const Shape& engine, FileLayout layout) {
   checked_order(engine, layout);
   const Shape& e = engine;
   switch (layout) {
-    case FileLayout::conv:
-      return {e[0], e[3], e[1], e[2]};
-    case FileLayout::depthwise:
-      return {e[2], 1, e[0], e[1]};
-    case FileLayout::depthwise_factors:
-      return {e[3] * e[0], 1, e[1], e[2]};
-    case FileLayout::linear_factors:
-      return {e[1] * e[0], e[2]};
-    case FileLayout::conv_factors:
-      return {e[1] * e[0], e[4], e[2], e[3]};
-    case FileLayout::plain:
-      break;
+    case FileLayout::conv: return {e[0], e[3], e[1], e[2]};
+    case FileLayout::depthwise: return {e[2], 1, e[0], e[1]};
+    case FileLayout::depthwise_factors: return {e[3] * e[0], 1, e[1], e[2]};
+    case FileLayout::linear_factors: return {e[1] * e[0], e[2]};
+    case FileLayout::conv_factors: return {e[1] * e[0], e[4], e[2], e[3]};
+    case FileLayout::plain: break;
   }
   return engine;
 }

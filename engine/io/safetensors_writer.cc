@@ -12,18 +12,12 @@ namespace {
 
 FileDType file_dtype_of(DType dtype) {
   switch (dtype) {
-    case DType::f32:
-      return FileDType::f32;
-    case DType::f64:
-      return FileDType::f64;
-    case DType::bf16:
-      return FileDType::bf16;
-    case DType::f16:
-      return FileDType::f16;
-    case DType::i32:
-      return FileDType::i32;
-    case DType::u8:
-      return FileDType::u8;
+    case DType::f32: return FileDType::f32;
+    case DType::f64: return FileDType::f64;
+    case DType::bf16: return FileDType::bf16;
+    case DType::f16: return FileDType::f16;
+    case DType::i32: return FileDType::i32;
+    case DType::u8: return FileDType::u8;
   }
   fail<DTypeError>("safetensors", "dtype cannot be written");
 }

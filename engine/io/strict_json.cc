@@ -69,19 +69,13 @@ class Walker {
 
 std::string JsonValue::describe() const {
   switch (kind) {
-    case JsonKind::null:
-      return "null";
-    case JsonKind::boolean:
-      return std::string(text);
+    case JsonKind::null: return "null";
+    case JsonKind::boolean: return std::string(text);
     case JsonKind::natural:
-    case JsonKind::number:
-      return "the number " + printable(text, 40);
-    case JsonKind::string:
-      return "a string '" + printable(text) + "'";
-    case JsonKind::object:
-      return "an object";
-    case JsonKind::array:
-      return "an array";
+    case JsonKind::number: return "the number " + printable(text, 40);
+    case JsonKind::string: return "a string '" + printable(text) + "'";
+    case JsonKind::object: return "an object";
+    case JsonKind::array: return "an array";
   }
   return "?";
 }

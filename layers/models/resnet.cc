@@ -1,8 +1,8 @@
 // Residual networks for 32x32 images. First order: He and others, "Deep residual learning" (2016), section 4.2, with
 // shortcut option A. Quadratic: QResNet14 of QuadraLib, whose layer is (BN A*x)∘(BN B*x) + (BN C*x).
 #include "engine/ops/binary.h"
-#include "engine/ops/reduce.h"
 #include "engine/ops/pad.h"
+#include "engine/ops/reduce.h"
 #include "engine/ops/relu.h"
 #include "engine/ops/slice.h"
 #include "engine/tape/tape.h"

@@ -18,27 +18,13 @@ std::string damaged(std::string bytes, Random& random) {
     const auto at = random.below(static_cast<uint32_t>(bytes.size())), length = 1 + random.below(8);
     const char byte = meaningful[random.below(static_cast<uint32_t>(meaningful.size()))];
     switch (random.below(7)) {
-      case 0:
-        bytes[at] = static_cast<char>(bytes[at] ^ 1 << random.below(8));
-        break;
-      case 1:
-        bytes[at] = byte;
-        break;
-      case 2:
-        bytes.erase(at, length);
-        break;
-      case 3:
-        bytes.insert(at, bytes.substr(at, length));
-        break;
-      case 4:
-        bytes.insert(at, 1, byte);
-        break;
-      case 5:
-        bytes[random.below(8) % bytes.size()] = static_cast<char>(random.word());
-        break;
-      case 6:
-        bytes.resize(at);
-        break;
+      case 0: bytes[at] = static_cast<char>(bytes[at] ^ 1 << random.below(8)); break;
+      case 1: bytes[at] = byte; break;
+      case 2: bytes.erase(at, length); break;
+      case 3: bytes.insert(at, bytes.substr(at, length)); break;
+      case 4: bytes.insert(at, 1, byte); break;
+      case 5: bytes[random.below(8) % bytes.size()] = static_cast<char>(random.word()); break;
+      case 6: bytes.resize(at); break;
     }
   }
   return bytes;
