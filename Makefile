@@ -18,9 +18,10 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 # ---- Flags. The same binary on the same kind of machine must give the same bits, so nothing here lets the compiler reorder
 # a sum (no -ffast-math). -ffp-contract=off: whether a*b+c rounds once or twice is decided by what is written (std::fma
 # rounds once) and not by what the compiler happened to inline around it; otherwise the same sum in two loops may differ.
-# -fno-math-errno: nobody reads errno after sqrt(), and keeping it up to date would prevent vector code.
+# -fno-math-errno, -fno-trapping-math: nobody reads errno after sqrt() or traps a NaN, and minding them would prevent vector
+# code; values stay what they are.
 INCLUDES := -I. $(if $(DEPS),-isystem $(DEPS)/usr/include -isystem $(DEPS)/usr/include/eigen3) -isystem /usr/include/eigen3
-CXXFLAGS := -std=c++20 -march=$(ARCH) -ffp-contract=off -fno-math-errno -Wall -Wextra -Wno-missing-field-initializers -pthread -DEIGEN_DONT_PARALLELIZE
+CXXFLAGS := -std=c++20 -march=$(ARCH) -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra -Wno-missing-field-initializers -pthread -DEIGEN_DONT_PARALLELIZE
 # Warnings that g++ 12 derives after inlining std::string and std::vector, and gets wrong there (GCC bug 105651 and its like).
 # The sanitizers look for the real thing.
 CXXFLAGS += $(if $(findstring clang,$(CXX)),,-Wno-restrict -Wno-stringop-overread -Wno-stringop-overflow -Wno-array-bounds)
@@ -65,7 +66,7 @@ CUDA_LIBRARIES := $(patsubst %/libcudart_static.a,%,$(firstword $(if $(NVCC),$(w
 # -fmad=false as -ffp-contract=off. Device code may call constexpr functions of the core (Philox, the 16-bit types).
 NVCCFLAGS := -std=c++20 -O3 -fmad=false --expt-relaxed-constexpr $(NVCC_ARCHS) -ccbin $(CXX) -DNDEBUG \
              -DPARABOLA_CUDA_LIBRARIES='"$(CUDA_LIBRARIES)"' -Werror all-warnings \
-             -Xcompiler=-Wall,-Wextra,-Werror,-Wno-missing-field-initializers,-ffp-contract=off,-fno-math-errno,-pthread
+             -Xcompiler=-Wall,-Wextra,-Werror,-Wno-missing-field-initializers,-ffp-contract=off,-fno-math-errno,-fno-trapping-math,-pthread
 # The runtime is linked statically and opens the driver by itself when a device is asked for.
 CUDA_LDLIBS := -L$(CUDA_LIBRARIES) -lcudart_static -lrt -ldl
 

@@ -1,10 +1,12 @@
 #include "layers/weights.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
+#include <array>
+#include <charconv>
 #include <set>
 
 #include "engine/core/error.h"
+#include "engine/io/strict_json.h"
 
 namespace parabola {
 namespace {
@@ -78,48 +80,93 @@ void save_weights(const Module& model, const std::string& path, const std::map<s
   write_safetensors(path, data, metadata);
 }
 
+namespace {
+
+constexpr const char* record_name = "metadata 'adapters'";
+
+struct Field {
+  JsonKind kind;
+  std::string text;
+};
+using Fields = std::map<std::string, Field>;  // of one object, by key
+
+std::string take(const Fields& fields, const char* key, std::initializer_list<JsonKind> kinds,
+                 std::string_view expected) {
+  const auto found = fields.find(key);
+  if (found == fields.end()) fail<FormatError>(record_name, key, " is missing, expected ", expected);
+  const auto& [kind, text] = found->second;
+  if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end())
+    fail<FormatError>(record_name, key, ": got ", printable(text), ", expected ", expected);
+  return text;
+}
+
+template <class Number>
+Number number_in(const std::string& text, const char* key) {
+  Number number{};
+  if (std::from_chars(text.data(), text.data() + text.size(), number).ec != std::errc{})
+    fail<FormatError>(record_name, key, ": got ", printable(text), ", expected a number in range");
+  return number;
+}
+
+AdapterSpec spec_of(const Fields& fields) {
+  // Sizes come from outside: none may overflow or allocate without bound.
+  const auto size = [&](const char* key) {
+    const std::string expected = concat("1 to ", largest_adapter_size);
+    const auto value = number_in<uint64_t>(take(fields, key, {JsonKind::natural}, expected), key);
+    if (value < 1 || value > largest_adapter_size)
+      fail<FormatError>(record_name, key, ": got ", value, ", expected ", expected);
+    return static_cast<int>(value);
+  };
+  AdapterSpec spec{
+      .layer = take(fields, "layer", {JsonKind::string}, "a name"),
+      .rank = size("rank"),
+      .kernel = size("kernel"),
+      .dilation = size("dilation"),
+      .scale = number_in<double>(take(fields, "scale", {JsonKind::natural, JsonKind::number}, "a number"), "scale")};
+  const std::string form = take(fields, "form", {JsonKind::string}, "a name");
+  for (AdapterForm candidate : {AdapterForm::neuron_wise, AdapterForm::shared, AdapterForm::lora}) {
+    if (form != name_of(candidate)) continue;
+    spec.form = candidate;
+    return spec;
+  }
+  fail<FormatError>(record_name, "form: got ", printable(form), ", expected neuron-wise, shared or lora");
+}
+
+}  // namespace
+
 std::string AdapterRecord::str() const {
-  nlohmann::ordered_json layers = nlohmann::ordered_json::array();
-  for (const AdapterSpec& spec : specs)
-    layers.push_back({{"layer", spec.layer},
-                      {"form", name_of(spec.form)},
-                      {"rank", spec.rank},
-                      {"kernel", spec.kernel},
-                      {"dilation", spec.dilation},
-                      {"scale", spec.scale}});
-  return nlohmann::ordered_json{{"method", method}, {"match", match}, {"layers", layers}}.dump();
+  std::string layers;
+  for (const AdapterSpec& spec : specs) {
+    std::array<char, 32> scale;
+    const char* end = std::to_chars(scale.data(), scale.data() + scale.size(), spec.scale).ptr;
+    layers += concat(layers.empty() ? "" : ",", "{\"layer\":", quote_json(spec.layer), ",\"form\":\"",
+                     name_of(spec.form), "\",\"rank\":", spec.rank, ",\"kernel\":", spec.kernel,
+                     ",\"dilation\":", spec.dilation, ",\"scale\":", std::string_view(scale.data(), end), "}");
+  }
+  return concat("{\"method\":", quote_json(method), ",\"match\":", quote_json(match), ",\"layers\":[", layers, "]}");
 }
 
 AdapterRecord AdapterRecord::parse(const std::string& json) {
-  try {
-    const nlohmann::json root = nlohmann::json::parse(json);
-    AdapterRecord record{root.at("method"), root.at("match"), {}};
-    for (const nlohmann::json& layer : root.at("layers")) {
-      // Sizes come from outside: none may overflow or allocate without bound.
-      const auto size = [&](const char* key) {
-        const nlohmann::json& value = layer.at(key);
-        if (!value.is_number_unsigned() || value < 1 || value > largest_adapter_size)
-          throw FormatError(concat(key, ": got ", printable(value.dump()), ", expected 1 to ", largest_adapter_size));
-        return value.get<int>();
-      };
-      AdapterSpec spec{.layer = layer.at("layer"),
-                       .rank = size("rank"),
-                       .kernel = size("kernel"),
-                       .dilation = size("dilation"),
-                       .scale = layer.at("scale")};
-      const std::string form = layer.at("form");
-      bool known = false;
-      for (AdapterForm candidate : {AdapterForm::neuron_wise, AdapterForm::shared, AdapterForm::lora})
-        if (form == name_of(candidate)) spec.form = candidate, known = true;
-      if (!known) throw FormatError(concat("form: got ", printable(form), ", expected neuron-wise, shared or lora"));
-      record.specs.push_back(spec);
+  Fields record;
+  std::vector<Fields> layers;
+  walk_json(record_name, json, [&](JsonPath path, const JsonValue& value) {
+    const bool of_layers = !path.empty() && path[0] == "layers";
+    const JsonKind holders[] = {JsonKind::object, JsonKind::array,
+                                JsonKind::object};  // the record, its layers, each one
+    if (path.empty() || (of_layers && path.size() < 3)) {
+      if (value.kind != holders[path.size()])
+        fail<FormatError>(record_name, "got ", value.describe(), ", expected a description of adapters");
+      if (path.size() == 2) layers.emplace_back();
+    } else if (of_layers && path.size() == 3) {
+      layers.back()[path[2]] = {value.kind, std::string(value.text)};
     }
-    return record;
-  } catch (const nlohmann::json::exception& error) {
-    throw FormatError(concat("metadata 'adapters': not a description of adapters (", printable(error.what()), ")"));
-  } catch (const FormatError& error) {
-    throw FormatError(concat("metadata 'adapters': ", error.what()));
-  }
+    if (path.size() == 1) record[path[0]] = {value.kind, std::string(value.text)};
+  });
+  AdapterRecord result{
+      take(record, "method", {JsonKind::string}, "a name"), take(record, "match", {JsonKind::string}, "a pattern"), {}};
+  take(record, "layers", {JsonKind::array}, "a list");
+  for (const Fields& layer : layers) result.specs.push_back(spec_of(layer));
+  return result;
 }
 
 }  // namespace parabola

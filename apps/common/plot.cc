@@ -7,9 +7,9 @@
 #include <map>
 
 #include "apps/common/axis.h"
-#include "apps/common/records.h"
 #include "apps/common/text.h"
 #include "engine/core/error.h"
+#include "engine/io/strict_json.h"
 
 namespace parabola {
 namespace {

@@ -10,7 +10,6 @@
 #include <cmath>
 #include <cstring>
 #include <iostream>
-#include <nlohmann/json.hpp>
 
 #include "engine/core/error.h"
 
@@ -26,11 +25,6 @@ std::string shortest(Float value) {
 
 }  // namespace
 
-std::string json_string(std::string_view text) {
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-// The JSON library has no function for this alone.
-std::string valid_utf8(std::string_view text) { return nlohmann::json::parse(json_string(text)).get<std::string>(); }
 std::string json_number(double value) { return shortest(value); }
 std::string json_number(float value) { return shortest(value); }
 

@@ -8,12 +8,12 @@
 #include <string_view>
 #include <type_traits>
 
+#include "engine/io/strict_json.h"
+
 namespace parabola {
 
-std::string valid_utf8(std::string_view text);   // bytes that are not UTF-8 become U+FFFD
-std::string json_string(std::string_view text);  // quoted and escaped; bytes that are not UTF-8 become U+FFFD
-std::string json_number(double value);           // the shortest text that reads back as the same value; NaN, Inf: null
-std::string json_number(float value);            // the same for float: 0.1f is 0.1, not 0.10000000149011612
+std::string json_number(double value);  // the shortest text that reads back as the same value; NaN, Inf: null
+std::string json_number(float value);   // the same for float: 0.1f is 0.1, not 0.10000000149011612
 
 // A JSON object whose keys stay in the order in which they were added; a key is added once.
 //     Record("epoch").add("epoch", 3).add("train_loss", 0.41).str()  ==  {"event":"epoch","epoch":3,"train_loss":0.41}
@@ -25,7 +25,7 @@ class Record {
   // value: text, bool, a number, another Record, std::optional of these (null where empty), or a range of these.
   template <class T>
   Record& add(std::string_view key, const T& value) {
-    fields_ += (fields_.empty() ? "" : ",") + json_string(key) + ":" + to_json(value);
+    fields_ += (fields_.empty() ? "" : ",") + quote_json_lossily(key) + ":" + to_json(value);
     return *this;
   }
   std::string str() const { return "{" + fields_ + "}"; }
@@ -46,7 +46,7 @@ class Record {
     } else if constexpr (std::is_floating_point_v<T>) {
       return json_number(value);
     } else if constexpr (std::convertible_to<const T&, std::string_view>) {
-      return json_string(value);
+      return quote_json_lossily(value);
     } else {
       std::string items;
       for (const auto& item : value) items += (items.empty() ? "" : ",") + to_json(item);

@@ -12,7 +12,7 @@ namespace {
 constexpr int64_t max_depth = 512;
 
 // Sums kept in registers: `rows` x `vectors` of them, beside one row of B and one broadcast element of A.
-constexpr int kernel_rows = many_registers ? 8 : 4;
+constexpr int kernel_rows = many_registers ? 8 : 6;
 constexpr int kernel_vectors = many_registers ? 3 : 2;
 
 // Pieces of at most `limit`, all alike but the last: whole multiples of the kernel's step, where there is more than
@@ -37,7 +37,7 @@ void kernel(int64_t k, const T* a, int64_t row, int64_t step, const T* b, int64_
     for (int v = 0; v < vectors; ++v) of_b[v] = load_vector(b + p * b_stride + v * lanes);
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) {
-      const Vector<T> of_a = Vector<T>{} + a[i * row + p * step];
+      const Vector<T> of_a = broadcast(a[i * row + p * step]);
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) sum[i][v] = multiply_add<T>(of_a, of_b[v], sum[i][v]);
     }

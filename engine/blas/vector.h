@@ -43,6 +43,12 @@ template <class T>
   std::memcpy(to, &value, sizeof value);
 }
 
+// `value` in every lane. (0 + value would make 0 of -0, so it would be an addition; value - 0 is value.)
+template <class T>
+[[gnu::always_inline]] inline Vector<T> broadcast(T value) {
+  return value - Vector<T>{};
+}
+
 // x * y + sum, rounded once. g++ makes one vector instruction of the loop; clang does so of the expression.
 template <class T>
 [[gnu::always_inline]] inline Vector<T> multiply_add(Vector<T> x, Vector<T> y, Vector<T> sum) {

@@ -99,4 +99,11 @@ std::string quote_json(std::string_view text) {
   }
 }
 
+std::string quote_json_lossily(std::string_view text) {
+  return json(text).dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+// The JSON library has no function for this alone.
+std::string valid_utf8(std::string_view text) { return json::parse(quote_json_lossily(text)).get<std::string>(); }
+
 }  // namespace parabola

@@ -36,5 +36,8 @@ void walk_json(std::string_view file, std::string_view text, const JsonVisitor& 
 
 // `text` as a JSON string, quotes included. UsageError where it is not UTF-8.
 std::string quote_json(std::string_view text);
+// For text that must go out whatever it is, a file's name in a message: bytes that are not UTF-8 become U+FFFD.
+std::string quote_json_lossily(std::string_view text);
+std::string valid_utf8(std::string_view text);  // the same without quotes and escapes
 
 }  // namespace parabola

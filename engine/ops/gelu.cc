@@ -45,13 +45,13 @@ template <class T>
 void backward(const BackwardArgs& args) {
   const T *x = args.inputs[0].data<T>(), *dy = args.output_gradients[0].data<T>();
   T* dx = args.input_gradients[0].data<T>();
-  const bool accumulate = args.accumulates(0);
-  parallel_for(args.inputs[0].shape.elements(), elementwise_grain, [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const Normal<T> n = normal(x[i]);
-      const T d = dy[i] * std::fma(x[i], n.density, n.distribution);
-      dx[i] = accumulate ? dx[i] + d : d;
-    }
+  with_writer(args.accumulates(0), [&](auto put) {
+    parallel_for(args.inputs[0].shape.elements(), elementwise_grain, [=](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const Normal<T> n = normal(x[i]);
+        put(dx[i], dy[i] * std::fma(x[i], n.density, n.distribution));
+      }
+    });
   });
 }
 

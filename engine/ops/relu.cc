@@ -19,12 +19,10 @@ template <class T>
 void backward(const BackwardArgs& args) {
   const T *y = args.outputs[0].data<T>(), *dy = args.output_gradients[0].data<T>();
   T* dx = args.input_gradients[0].data<T>();
-  const bool accumulate = args.accumulates(0);
-  parallel_for(args.outputs[0].shape.elements(), elementwise_grain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const T d = y[i] > 0 ? dy[i] : T(0);
-      dx[i] = accumulate ? dx[i] + d : d;
-    }
+  with_writer(args.accumulates(0), [&](auto put) {
+    parallel_for(args.outputs[0].shape.elements(), elementwise_grain, [=](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) put(dx[i], y[i] > 0 ? dy[i] : T(0));
+    });
   });
 }
 

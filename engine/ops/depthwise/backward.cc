@@ -85,7 +85,7 @@ class Backward {
   void fill_products(const BackwardArgs& args, Piece piece, const ChannelSlice<T>& dy, const Vector<T>* tile,
                      Vector<T>* gradients) const {
     const Pass& pass = factors_.tables.forward;
-    const Vector<T> scale = Vector<T>{} + static_cast<T>(problem_.scale);
+    const Vector<T> scale = broadcast(static_cast<T>(problem_.scale));
     const int64_t size = factors_.plane_size();
     for (size_t group = 0; group < pass.lanes.size(); group += pixel_lanes) {
       const Link* lanes = &pass.lanes[group];

@@ -40,7 +40,7 @@ class Forward {
 
     fill_tile(x_of(piece), g.H, g.W, tile_, tile);
     const ChannelSlice<T> y = y_of(piece), bias(args.inputs[input_bias], cut_, piece.block);
-    const Vector<T> shift = bias ? bias[0] : Vector<T>{}, scale = Vector<T>{} + static_cast<T>(problem_.scale);
+    const Vector<T> shift = bias ? bias[0] : Vector<T>{}, scale = broadcast(static_cast<T>(problem_.scale));
     for (size_t group = 0; group < pixels.size(); group += pixel_lanes) {
       ahead.step();
       // The linear part is complete before the product is added, so a product of zero leaves it as it is. And
