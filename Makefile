@@ -98,14 +98,24 @@ EMULATED          := $(BUILD)/bin/tests_emulated
 .DELETE_ON_ERROR:
 all: $(LIBRARY) $(APPS)
 
+# What nearly every file includes of the standard library is read once and kept as the compiler holds it in memory: a third
+# of the build. Files still include what they use: clang, nvcc and users of the headers go without.
+STANDARD    := algorithm array cmath condition_variable functional iostream map memory mutex optional set span sstream string \
+               string_view vector
+PRECOMPILED := $(if $(findstring clang,$(CXX)),,$(BUILD)/standard.h.gch)
+
 # ---- Rules. One short line for each file; V=1 shows the commands instead.
 Q   := $(if $(V),,@)
 say  = @$(if $(V),:,printf '  %-4s %s\n' $(1) $(2))
 
-$(OBJECTS): $(BUILD)/obj/%.o: %.cc $(BUILD)/flags
+$(PRECOMPILED): $(BUILD)/flags
+	$(Q)printf '#include <%s>\n' $(STANDARD) >$(@:.gch=)
+	$(Q)$(CXX) $(CXXFLAGS) -x c++-header $(@:.gch=) -o $@
+
+$(OBJECTS): $(BUILD)/obj/%.o: %.cc $(BUILD)/flags $(PRECOMPILED)
 	$(call say,C++,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CXX) $(CXXFLAGS) $(INCLUDES) $(if $(filter tests/%,$<),$(TEST_FLAGS)) $(if $(filter $(COLD),$<),-O1) -MMD -MP -c $< -o $@
+	$(Q)$(CXX) $(CXXFLAGS) $(PRECOMPILED:%.gch=-include %) $(INCLUDES) $(if $(filter tests/%,$<),$(TEST_FLAGS)) $(if $(filter $(COLD),$<),-O1) -MMD -MP -c $< -o $@
 
 $(LIBRARY): $(call objects,$(LIBRARY_SOURCES)) $(BUILD)/sources
 	$(call say,AR,$@)
