@@ -31,7 +31,7 @@ ifeq ($(SAN),)
 CXXFLAGS += -O3 -DNDEBUG -Werror
 else
 # No -Werror: g++ warns of things that are not there when it instruments code. The plain build insists.
-CXXFLAGS += -O1 -g1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all -D_GLIBCXX_ASSERTIONS
+CXXFLAGS += -O2 -g1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all -D_GLIBCXX_ASSERTIONS
 LDFLAGS  += -fsanitize=$(SAN)
 # An exit code that no program of ours has, so that a test which expects a failure never takes a report for it.
 export ASAN_OPTIONS  ?= exitcode=86:detect_stack_use_after_return=1

@@ -24,7 +24,6 @@ nlohmann::json last_record(const ProgramResult& result) {
 
 // Whole networks over a thousand images take a quarter of an hour in a build with sanitizers, and go through no code
 // that the tests of ops, layers and apps do not.
-bool sanitized() { return build_folder().find("build-") != std::string::npos; }
 constexpr const char* too_slow = "too slow with sanitizers; the plain build runs it";
 
 std::string limit() { return long_tests() ? "10000" : "1000"; }

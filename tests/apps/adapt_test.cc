@@ -11,6 +11,8 @@
 namespace parabola {
 namespace {
 
+const std::string limit = sanitized() ? "12" : "48", batch = sanitized() ? "4" : "16";  // three steps
+
 // An untrained network's weights, one file a model for all cases.
 const std::string& base_of(const std::string& model) {
   static std::map<std::string, std::string> known;
@@ -18,14 +20,14 @@ const std::string& base_of(const std::string& model) {
   if (!path.empty()) return path;
   const std::string out = scratch_folder();
   const ProgramResult result =
-      run_program({"train", "--model", model, "--data", "synthetic", "--limit", "32", "--epochs", "1", "--out", out});
+      run_program({"train", "--model", model, "--data", "synthetic", "--limit", limit, "--epochs", "1", "--out", out});
   REQUIRE_MESSAGE(result.code == 0, result.err);
   return path = out + "/model.safetensors";
 }
 
 Arguments adapt(const std::string& model) {
   return {"adapt",   "--model", model,     "--weights", base_of(model), "--data", "synthetic",
-          "--limit", "48",      "--batch", "16",        "--epochs",     "1"};
+          "--limit", limit,     "--batch", batch,       "--epochs",     "1"};
 }
 
 std::string bytes_of(const Safetensors& file, const TensorEntry& tensor) {
@@ -62,7 +64,7 @@ std::vector<float> logits_of(const std::string& model_name, const std::string& p
   load_weights(*model, file);
   model->set_training(false);
   const Preprocessing preprocessing = Preprocessing::parse(models::info(model_name).preprocessing);
-  const DataSplits data = open_data("synthetic", 32, {preprocessing.height, preprocessing.width});
+  const DataSplits data = open_data("synthetic", sanitized() ? 8 : 32, {preprocessing.height, preprocessing.width});
   std::vector<float> all;
   Loader loader(data.test, {.preprocessing = preprocessing});
   for (Batch& batch : loader) {
@@ -73,7 +75,7 @@ std::vector<float> logits_of(const std::string& model_name, const std::string& p
 }
 
 double top1_of(const std::string& model, const std::string& weights) {
-  return result_of({"evaluate", "--model", model, "--weights", weights, "--data", "synthetic", "--limit", "48"})
+  return result_of({"evaluate", "--model", model, "--weights", weights, "--data", "synthetic", "--limit", limit})
       .at("top1");
 }
 

@@ -119,6 +119,8 @@ std::string missing_data() { return missing_reason; }
 
 std::string build_folder() { return fs::read_symlink("/proc/self/exe").parent_path().parent_path(); }
 
+bool sanitized() { return fs::path(build_folder()).filename() != "build"; }
+
 std::string scratch_folder() {
   static Scratch scratch;
   const fs::path folder = scratch.folder / std::to_string(scratch.used++);
