@@ -8,16 +8,21 @@
 namespace parabola {
 namespace {
 
-enum class Kind : uint8_t { add, subtract, multiply };
+enum class Kind : uint8_t { add, subtract, multiply, divide };
 
 template <Kind kind>
 constexpr const char* name = kind == Kind::add        ? "add"
                              : kind == Kind::subtract ? "subtract"
-                                                      : "multiply";
+                             : kind == Kind::multiply ? "multiply"
+                                                      : "divide";
+
+// Whether an operand's gradient is dy times something, or only dy with a sign.
+template <Kind kind>
+constexpr bool has_factor = kind == Kind::multiply || kind == Kind::divide;
 
 template <Kind kind, class T>
 T combine(T a, T b) {
-  return kind == Kind::add ? a + b : kind == Kind::subtract ? a - b : a * b;
+  return kind == Kind::add ? a + b : kind == Kind::subtract ? a - b : kind == Kind::multiply ? a * b : a / b;
 }
 
 // The axes of `out` along which an operand of shape `from` is repeated.
@@ -47,18 +52,28 @@ void forward(const ForwardArgs& args) {
   });
 }
 
-// to = dy * other, or += where `accumulate`; `other` repeated to dy's shape.
-template <class T>
-void multiply_gradient(const TensorView& dy, const TensorView& other, T* to, bool accumulate) {
-  const T *g = dy.data<T>(), *factor = other.data<T>();
-  const Walk walk(dy.shape, strides_of(dy.shape), broadcast_strides(other.shape, dy.shape));
-  const int64_t step = walk.step_b();
-  walk.each_row([=](int64_t i, int64_t, int64_t at, int64_t count) {
+// to = term(dy, a, b), or += where `accumulate`; a and b repeated to dy's shape.
+template <class T, class TermOf>
+void map_gradient(const TensorView& dy, const TensorView& a, const TensorView& b, TermOf term, T* to, bool accumulate) {
+  const T *g = dy.data<T>(), *in_a = a.data<T>(), *in_b = b.data<T>();
+  const Walk walk(dy.shape, broadcast_strides(a.shape, dy.shape), broadcast_strides(b.shape, dy.shape));
+  const int64_t step_a = walk.step_a(), step_b = walk.step_b();
+  walk.each_row([=](int64_t i, int64_t at_a, int64_t at_b, int64_t count) {
     for (int64_t k = 0; k < count; ++k) {
-      const T d = g[i + k] * factor[at + k * step];
+      const T d = term(g[i + k], in_a[at_a + k * step_a], in_b[at_b + k * step_b]);
       to[i + k] = accumulate ? to[i + k] + d : d;
     }
   });
+}
+
+// The gradient of an operand as if it had dy's shape. Backward may read the other operand, and both for a divisor.
+template <Kind kind, class T>
+void full_gradient(const BackwardArgs& args, int operand, T* to, bool accumulate) {
+  const TensorView &dy = args.output_gradients[0], &b = args.inputs[1], &other = args.inputs[1 - operand];
+  const auto divisor_term = [](T g, T dividend, T divisor) { return -g * (dividend / divisor) / divisor; };
+  const auto scaled = [](T g, T, T factor) { return combine<kind>(g, factor); };
+  if (kind == Kind::divide && operand == 1) return map_gradient(dy, other, b, divisor_term, to, accumulate);
+  map_gradient(dy, other, other, scaled, to, accumulate);
 }
 
 // A term of a repeated operand's gradient: sign * g, or g * factor. One type for all kinds, since each one that a sum
@@ -86,7 +101,7 @@ void operand_gradient(const BackwardArgs& args, int operand) {
   const T *g = dy.data<T>(), *factor = other.data<T>();
   T* d = target.data<T>();
   if (target.shape == dy.shape) {
-    if constexpr (kind == Kind::multiply) return multiply_gradient(dy, other, d, accumulate);
+    if constexpr (has_factor<kind>) return full_gradient<kind>(args, operand, d, accumulate);
     parallel_for(dy.shape.elements(), elementwise_grain, [=](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) d[i] = accumulate ? d[i] + sign * g[i] : sign * g[i];
     });
@@ -94,14 +109,14 @@ void operand_gradient(const BackwardArgs& args, int operand) {
   }
   const Reduction reduction(dy.shape, repeated_axes(target.shape, dy.shape));
   T* workspace = reinterpret_cast<T*>(args.workspace);
-  if (kind != Kind::multiply) {
+  if constexpr (!has_factor<kind>) {
     sum_gradient<T>(reduction, workspace, {g, nullptr, sign}, d, accumulate);
-  } else if (other.shape == dy.shape) {
+  } else if (kind == Kind::multiply && other.shape == dy.shape) {
     sum_gradient<T>(reduction, workspace, {g, factor, 1}, d, accumulate);
-  } else {  // both operands are repeated, each along axes of its own
-    T* products = workspace + reduction.workspace<T>() / sizeof(T);
-    multiply_gradient(dy, other, products, false);
-    sum_gradient<T>(reduction, workspace, {products, nullptr, 1}, d, accumulate);
+  } else {  // a quotient, or both operands are repeated, each along axes of its own
+    T* terms = workspace + reduction.workspace<T>() / sizeof(T);
+    full_gradient<kind>(args, operand, terms, false);
+    sum_gradient<T>(reduction, workspace, {terms, nullptr, 1}, d, accumulate);
   }
 }
 
@@ -121,7 +136,8 @@ Layout layout(const Signature& s) {
     for (int operand : {0, 1}) {
       if (!s.wants_gradient(operand) || s.shape(operand) == out) continue;
       size_t bytes = Reduction(out, repeated_axes(s.shape(operand), out)).template workspace<T>();
-      if (kind == Kind::multiply && s.shape(1 - operand) != out) bytes += result.outputs[0].bytes();
+      if (kind == Kind::divide || (kind == Kind::multiply && s.shape(1 - operand) != out))
+        bytes += result.outputs[0].bytes();
       result.backward_workspace = std::max(result.backward_workspace, bytes);
     }
   });
@@ -136,8 +152,11 @@ StepCost cost(const Signature& s) {
   StepCost result{{n, bytes_of(0) + bytes_of(1), bytes}, {}};
   for (int operand : {0, 1}) {
     if (!s.wants_gradient(operand)) continue;
-    result.backward.flops += (kind == Kind::multiply ? n : 0) + (s.shape(operand) == out.shape ? 0 : n);
-    result.backward.bytes_read += bytes + (kind == Kind::multiply ? bytes_of(1 - operand) : 0);
+    const bool divisor = kind == Kind::divide && operand == 1;
+    result.backward.flops +=
+        n * ((has_factor<kind> ? 1 : 0) + (divisor ? 2 : 0) + (s.shape(operand) == out.shape ? 0 : 1));
+    result.backward.bytes_read +=
+        bytes + (has_factor<kind> ? bytes_of(1 - operand) : 0) + (divisor ? bytes_of(operand) : 0);
     result.backward.bytes_written += bytes_of(operand);
   }
   return result;
@@ -151,8 +170,9 @@ constexpr OpDef define() {
       .cost = cost<kind>,
       .needs =
           [](const Signature& s) {
-            if (kind != Kind::multiply) return Needs{};
-            return Needs{.inputs = (s.wants_gradient(0) ? 2U : 0U) | (s.wants_gradient(1) ? 1U : 0U)};
+            if (!has_factor<kind>) return Needs{};
+            const unsigned for_b = kind == Kind::divide ? 3U : 1U;
+            return Needs{.inputs = (s.wants_gradient(0) ? 2U : 0U) | (s.wants_gradient(1) ? for_b : 0U)};
           },
       .policy = Policy::recompute,
       .cpu = {[](const ForwardArgs& a) {
@@ -169,9 +189,11 @@ constexpr OpDef define() {
 const OpDef add_op = define<Kind::add>();
 const OpDef subtract_op = define<Kind::subtract>();
 const OpDef multiply_op = define<Kind::multiply>();
+const OpDef divide_op = define<Kind::divide>();
 
 Tensor add(const Tensor& a, const Tensor& b) { return apply(add_op, {a, b}); }
 Tensor subtract(const Tensor& a, const Tensor& b) { return apply(subtract_op, {a, b}); }
 Tensor multiply(const Tensor& a, const Tensor& b) { return apply(multiply_op, {a, b}); }
+Tensor divide(const Tensor& a, const Tensor& b) { return apply(divide_op, {a, b}); }
 
 }  // namespace parabola

@@ -40,6 +40,7 @@ std::span<const OpDef* const> all_ops() {
       &conv2d_op,
       &cross_entropy_op,
       &depthwise_conv2d_op,
+      &divide_op,
       &drop_path_op,
       &dropout_op,
       &gelu_op,
