@@ -84,6 +84,7 @@ TEST_CASE("add, subtract, multiply, divide: more than one task") {
   check_binary("rows that end within a task", {1031, 17}, {17});
   check_binary("one value for every long row", {5, 9001}, {5, 1});
   check_binary("one value for rows here and there", {3, 2, 41}, {2, 1});
+  check_binary("one value for rows, in the first operand", {3, 1}, {3, 41});
 }
 
 TEST_CASE("operators; an operand used twice") {
