@@ -34,14 +34,14 @@ TEST_CASE("install: a program with an op of its own compiles against the install
       shell("make -j1 CUDA=0 PARABOLA_FOUND=yes DESTDIR= PREFIX=" + prefix + " install");
   REQUIRE_MESSAGE(install.code == 0, install.err);
 
-  const std::string description = prefix + "/lib/pkgconfig/parabola.pc", program = prefix + "/square";
+  const std::string description = prefix + "/lib/pkgconfig/parabola.pc", program = prefix + "/cube";
   const ProgramResult compile =
       shell("c++ -Wall -Wextra -Wno-missing-field-initializers -Werror " + pkg_config(description, "Cflags") +
-            " tests/consumer/square.cc " + pkg_config(description, "Libs") + " -o " + program);
+            " tests/consumer/cube.cc " + pkg_config(description, "Libs") + " -o " + program);
   REQUIRE_MESSAGE(compile.code == 0, compile.err);
   const ProgramResult run = run_program({program});
   CHECK(run.err == "");
-  CHECK(run.out == "loss 14, gradient -2 4 6\nmlp: 6 parameter tensors\n");
+  CHECK(run.out == "loss 35, gradient 0 12 27\nmlp: 6 parameter tensors\n");
   CHECK(run.code == 0);
 
   // Another compiler, or another version of this one, cannot read link-time-optimised objects.

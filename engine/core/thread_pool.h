@@ -9,19 +9,24 @@
 
 namespace parabola {
 
-// A non-owning reference to a callable f(task, worker).
-class TaskRef {
+// A non-owning reference to a callable f(arguments...) that returns nothing: what takes one is compiled once, not once
+// for every lambda.
+template <class... Arguments>
+class FunctionRef {
  public:
   template <class F>
-  TaskRef(F& f)
-      : object_(const_cast<void*>(static_cast<const void*>(&f))),
-        call_([](void* o, int64_t task, int worker) { (*static_cast<F*>(o))(task, worker); }) {}
-  void operator()(int64_t task, int worker) const { call_(object_, task, worker); }
+  requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef>) FunctionRef(F&& f)
+      : object_(const_cast<void*>(static_cast<const void*>(&f))), call_([](void* object, Arguments... arguments) {
+          (*static_cast<std::remove_reference_t<F>*>(object))(arguments...);
+        }) {}
+  void operator()(Arguments... arguments) const { call_(object_, arguments...); }
 
  private:
   void* object_;
-  void (*call_)(void*, int64_t, int);
+  void (*call_)(void*, Arguments...);
 };
+
+using TaskRef = FunctionRef<int64_t, int>;  // f(task, worker)
 
 class ThreadPool {
  public:
@@ -46,13 +51,10 @@ class ThreadPool {
 ThreadPool& thread_pool();      // the engine's pool; all hardware threads unless set_threads was called
 void set_threads(int threads);  // UsageError unless between 1 and 1,024; not while work is running
 
-// Splits [0, count) into pieces of `grain` (the last one smaller) and runs body(begin, end) for each.
+// Splits [0, count) into pieces of `grain` (the last one smaller) and runs body(begin, end) for each. The body is
+// called in one place only: it is a loop that takes long to compile.
 template <class F>
 void parallel_for(int64_t count, int64_t grain, F&& body) {
-  if (count <= grain) {
-    if (count > 0) body(int64_t{0}, count);
-    return;
-  }
   thread_pool().run((count + grain - 1) / grain,
                     [&](int64_t task, int) { body(task * grain, std::min(count, (task + 1) * grain)); });
 }

@@ -100,17 +100,15 @@ void backward(const BackwardArgs& args) {
     slope[c] *= scale[c] * deviation / static_cast<T>(rows.rows);
   }
   T* dx = args.input_gradients[x_input].data<T>();
-  with_writer(args.accumulates(x_input), [&](auto put) {
-    parallel_for(rows.rows, row_grain(channels), [=](int64_t first, int64_t last) {
-      for (int64_t at = first * channels; at < last * channels; at += channels) {
-        for (int64_t c = 0; c < channels; ++c) {
-          T d = scale[c] * dy[at + c];
-          if constexpr (training)
-            d = std::fma(scale[c], dy[at + c], -std::fma(x[at + c] - mean[c], slope[c], offset[c]));
-          put(dx[at + c], d);
-        }
-      }
-    });
+  const bool accumulate = args.accumulates(x_input);
+  parallel_for(rows.rows, row_grain(channels), [=](int64_t first, int64_t last) {
+    for (int64_t at = first * channels; at < last * channels; at += channels) {
+      store_or_add(dx + at, accumulate, 0, channels, [=](int64_t c) {
+        if constexpr (training)
+          return std::fma(scale[c], dy[at + c], -std::fma(x[at + c] - mean[c], slope[c], offset[c]));
+        return scale[c] * dy[at + c];
+      });
+    }
   });
 }
 

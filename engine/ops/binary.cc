@@ -8,16 +8,19 @@
 namespace parabola {
 namespace {
 
-enum class Kind : uint8_t { add, subtract, multiply };
+enum class Kind : uint8_t { add, subtract, multiply, divide };
 
-template <Kind kind>
-constexpr const char* name = kind == Kind::add        ? "add"
-                             : kind == Kind::subtract ? "subtract"
-                                                      : "multiply";
+constexpr const char* name_of(Kind kind) {
+  constexpr const char* names[] = {"add", "subtract", "multiply", "divide"};
+  return names[static_cast<int>(kind)];
+}
+
+// Whether an operand's gradient is dy times something, or only dy with a sign.
+constexpr bool has_factor(Kind kind) { return kind == Kind::multiply || kind == Kind::divide; }
 
 template <Kind kind, class T>
 T combine(T a, T b) {
-  return kind == Kind::add ? a + b : kind == Kind::subtract ? a - b : a * b;
+  return kind == Kind::add ? a + b : kind == Kind::subtract ? a - b : kind == Kind::multiply ? a * b : a / b;
 }
 
 // The axes of `out` along which an operand of shape `from` is repeated.
@@ -28,37 +31,54 @@ AxisMask repeated_axes(const Shape& from, const Shape& out) {
   return axes;
 }
 
-template <Kind kind, class T>
-void forward(const ForwardArgs& args) {
-  const T *a = args.inputs[0].data<T>(), *b = args.inputs[1].data<T>();
-  T* y = args.outputs[0].data<T>();
-  const Shape& out = args.outputs[0].shape;
-  const Walk walk(out, broadcast_strides(args.inputs[0].shape, out), broadcast_strides(args.inputs[1].shape, out));
+// Calls f(index in `out`, in a, in b) for a and b repeated to shape `out`.
+template <class F>
+void each_pair(const Shape& a, const Shape& b, const Shape& out, F f) {
+  const Walk walk(out, broadcast_strides(a, out), broadcast_strides(b, out));
   const int64_t step_a = walk.step_a(), step_b = walk.step_b();
   // Within a row an operand either runs along or stands still; three loops that vectorise.
   walk.each_row([=](int64_t i, int64_t at_a, int64_t at_b, int64_t count) {
     if (step_b == 0) {
-      for (int64_t k = 0; k < count; ++k) y[i + k] = combine<kind>(a[at_a + k], b[at_b]);
+      for (int64_t k = 0; k < count; ++k) f(i + k, at_a + k, at_b);
     } else if (step_a == 0) {
-      for (int64_t k = 0; k < count; ++k) y[i + k] = combine<kind>(a[at_a], b[at_b + k]);
+      for (int64_t k = 0; k < count; ++k) f(i + k, at_a, at_b + k);
     } else {
-      for (int64_t k = 0; k < count; ++k) y[i + k] = combine<kind>(a[at_a + k], b[at_b + k]);
+      for (int64_t k = 0; k < count; ++k) f(i + k, at_a + k, at_b + k);
     }
   });
 }
 
-// to = dy * other, or += where `accumulate`; `other` repeated to dy's shape.
-template <class T>
-void multiply_gradient(const TensorView& dy, const TensorView& other, T* to, bool accumulate) {
-  const T *g = dy.data<T>(), *factor = other.data<T>();
-  const Walk walk(dy.shape, strides_of(dy.shape), broadcast_strides(other.shape, dy.shape));
-  const int64_t step = walk.step_b();
-  walk.each_row([=](int64_t i, int64_t, int64_t at, int64_t count) {
-    for (int64_t k = 0; k < count; ++k) {
-      const T d = g[i + k] * factor[at + k * step];
-      to[i + k] = accumulate ? to[i + k] + d : d;
-    }
+// y = a combined with b, or += where `accumulate`. This is forward, and where dy stands for a, also the gradient of
+// what is multiplied or divided by b.
+template <Kind kind, class T>
+void combine_all(const TensorView& a, const TensorView& b, const Shape& out, T* y, bool accumulate) {
+  const T *in_a = a.data<T>(), *in_b = b.data<T>();
+  each_pair(a.shape, b.shape, out, [=](int64_t i, int64_t at_a, int64_t at_b) {
+    const T value = combine<kind>(in_a[at_a], in_b[at_b]);
+    y[i] = has_factor(kind) && accumulate ? y[i] + value : value;
   });
+}
+
+template <Kind kind, class T>
+void forward(const ForwardArgs& args) {
+  combine_all<kind>(args.inputs[0], args.inputs[1], args.outputs[0].shape, args.outputs[0].data<T>(), false);
+}
+
+template <class T>
+void divisor_gradient(const TensorView& dy, const TensorView& a, const TensorView& b, T* db, bool accumulate) {
+  const T *g = dy.data<T>(), *dividend = a.data<T>(), *divisor = b.data<T>();
+  each_pair(a.shape, b.shape, dy.shape, [=](int64_t i, int64_t at_a, int64_t at_b) {
+    const T d = -g[i] * (dividend[at_a] / divisor[at_b]) / divisor[at_b];
+    db[i] = accumulate ? db[i] + d : d;
+  });
+}
+
+// An operand's gradient as if it had dy's shape, for products and quotients.
+template <Kind kind, class T>
+void full_gradient(const BackwardArgs& args, int operand, T* to, bool accumulate) {
+  const TensorView& dy = args.output_gradients[0];
+  if (kind == Kind::divide && operand == 1) return divisor_gradient(dy, args.inputs[0], args.inputs[1], to, accumulate);
+  combine_all<kind>(dy, args.inputs[1 - operand], dy.shape, to, accumulate);
 }
 
 // A term of a repeated operand's gradient: sign * g, or g * factor. One type for all kinds, since each one that a sum
@@ -86,7 +106,7 @@ void operand_gradient(const BackwardArgs& args, int operand) {
   const T *g = dy.data<T>(), *factor = other.data<T>();
   T* d = target.data<T>();
   if (target.shape == dy.shape) {
-    if constexpr (kind == Kind::multiply) return multiply_gradient(dy, other, d, accumulate);
+    if constexpr (has_factor(kind)) return full_gradient<kind>(args, operand, d, accumulate);
     parallel_for(dy.shape.elements(), elementwise_grain, [=](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) d[i] = accumulate ? d[i] + sign * g[i] : sign * g[i];
     });
@@ -94,14 +114,14 @@ void operand_gradient(const BackwardArgs& args, int operand) {
   }
   const Reduction reduction(dy.shape, repeated_axes(target.shape, dy.shape));
   T* workspace = reinterpret_cast<T*>(args.workspace);
-  if (kind != Kind::multiply) {
+  if constexpr (!has_factor(kind)) {
     sum_gradient<T>(reduction, workspace, {g, nullptr, sign}, d, accumulate);
-  } else if (other.shape == dy.shape) {
+  } else if (kind == Kind::multiply && other.shape == dy.shape) {
     sum_gradient<T>(reduction, workspace, {g, factor, 1}, d, accumulate);
-  } else {  // both operands are repeated, each along axes of its own
-    T* products = workspace + reduction.workspace<T>() / sizeof(T);
-    multiply_gradient(dy, other, products, false);
-    sum_gradient<T>(reduction, workspace, {products, nullptr, 1}, d, accumulate);
+  } else {  // a quotient, or both operands are repeated, each along axes of its own
+    T* terms = workspace + reduction.workspace<T>() / sizeof(T);
+    full_gradient<kind>(args, operand, terms, false);
+    sum_gradient<T>(reduction, workspace, {terms, nullptr, 1}, d, accumulate);
   }
 }
 
@@ -112,32 +132,34 @@ void backward(const BackwardArgs& args) {
   }
 }
 
-template <Kind kind>
-Layout layout(const Signature& s) {
-  require_one_dtype(name<kind>, s);
-  const Shape out = broadcast(s.shape(0), s.shape(1), name<kind>);
+Layout layout(Kind kind, const Signature& s) {
+  require_one_dtype(name_of(kind), s);
+  const Shape out = broadcast(s.shape(0), s.shape(1), name_of(kind));
   Layout result{.outputs = {{out, s.dtype()}}};
-  dispatch_any_float(s.dtype(), name<kind>, [&]<class T>() {
+  dispatch_any_float(s.dtype(), name_of(kind), [&]<class T>() {
     for (int operand : {0, 1}) {
       if (!s.wants_gradient(operand) || s.shape(operand) == out) continue;
       size_t bytes = Reduction(out, repeated_axes(s.shape(operand), out)).template workspace<T>();
-      if (kind == Kind::multiply && s.shape(1 - operand) != out) bytes += result.outputs[0].bytes();
+      if (kind == Kind::divide || (kind == Kind::multiply && s.shape(1 - operand) != out))
+        bytes += result.outputs[0].bytes();
       result.backward_workspace = std::max(result.backward_workspace, bytes);
     }
   });
   return result;
 }
 
-template <Kind kind>
-StepCost cost(const Signature& s) {
-  const TensorSpec out{broadcast(s.shape(0), s.shape(1), name<kind>), s.dtype()};
+StepCost cost(Kind kind, const Signature& s) {
+  const TensorSpec out{broadcast(s.shape(0), s.shape(1), name_of(kind)), s.dtype()};
   const double n = static_cast<double>(out.shape.elements()), bytes = static_cast<double>(out.bytes());
   const auto bytes_of = [&](int i) { return static_cast<double>(s.inputs[static_cast<size_t>(i)].bytes()); };
   StepCost result{{n, bytes_of(0) + bytes_of(1), bytes}, {}};
   for (int operand : {0, 1}) {
     if (!s.wants_gradient(operand)) continue;
-    result.backward.flops += (kind == Kind::multiply ? n : 0) + (s.shape(operand) == out.shape ? 0 : n);
-    result.backward.bytes_read += bytes + (kind == Kind::multiply ? bytes_of(1 - operand) : 0);
+    const bool divisor = kind == Kind::divide && operand == 1;
+    result.backward.flops +=
+        n * ((has_factor(kind) ? 1 : 0) + (divisor ? 2 : 0) + (s.shape(operand) == out.shape ? 0 : 1));
+    result.backward.bytes_read +=
+        bytes + (has_factor(kind) ? bytes_of(1 - operand) : 0) + (divisor ? bytes_of(operand) : 0);
     result.backward.bytes_written += bytes_of(operand);
   }
   return result;
@@ -146,32 +168,33 @@ StepCost cost(const Signature& s) {
 template <Kind kind>
 constexpr OpDef define() {
   return {
-      .name = name<kind>,
-      .layout = layout<kind>,
-      .cost = cost<kind>,
+      .name = name_of(kind),
+      .layout = [](const Signature& s) { return layout(kind, s); },
+      .cost = [](const Signature& s) { return cost(kind, s); },
       .needs =
           [](const Signature& s) {
-            if (kind != Kind::multiply) return Needs{};
-            return Needs{.inputs = (s.wants_gradient(0) ? 2U : 0U) | (s.wants_gradient(1) ? 1U : 0U)};
+            if (!has_factor(kind)) return Needs{};
+            const unsigned for_b = kind == Kind::divide ? 3U : 1U;
+            return Needs{.inputs = (s.wants_gradient(0) ? 2U : 0U) | (s.wants_gradient(1) ? for_b : 0U)};
           },
       .policy = Policy::recompute,
       .cpu = {[](const ForwardArgs& a) {
-                dispatch_float(a.inputs[0].dtype, name<kind>, [&]<class T>() { forward<kind, T>(a); });
+                dispatch_float(a.inputs[0].dtype, name_of(kind), [&]<class T>() { forward<kind, T>(a); });
               },
               [](const BackwardArgs& a) {
-                dispatch_float(a.output_gradients[0].dtype, name<kind>, [&]<class T>() { backward<kind, T>(a); });
+                dispatch_float(a.output_gradients[0].dtype, name_of(kind), [&]<class T>() { backward<kind, T>(a); });
               }},
   };
 }
 
 }  // namespace
 
-const OpDef add_op = define<Kind::add>();
-const OpDef subtract_op = define<Kind::subtract>();
-const OpDef multiply_op = define<Kind::multiply>();
+const OpDef add_op = define<Kind::add>(), subtract_op = define<Kind::subtract>(),
+            multiply_op = define<Kind::multiply>(), divide_op = define<Kind::divide>();
 
 Tensor add(const Tensor& a, const Tensor& b) { return apply(add_op, {a, b}); }
 Tensor subtract(const Tensor& a, const Tensor& b) { return apply(subtract_op, {a, b}); }
 Tensor multiply(const Tensor& a, const Tensor& b) { return apply(multiply_op, {a, b}); }
+Tensor divide(const Tensor& a, const Tensor& b) { return apply(divide_op, {a, b}); }
 
 }  // namespace parabola

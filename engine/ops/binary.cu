@@ -1,4 +1,4 @@
-// add, subtract and multiply on CUDA; what they compute is said in binary.h.
+// add, subtract, multiply and divide on CUDA; what they compute is said in binary.h.
 #include "engine/ops/binary.h"
 
 #include "engine/ops/reduction.cuh"
@@ -27,6 +27,13 @@ struct Multiply {
     return a * b;
   }
 };
+struct Divide {
+  static constexpr const char* name = "divide";
+  template <class Real>
+  __device__ Real operator()(Real a, Real b) const {
+    return a / b;
+  }
+};
 
 template <class Kind, class T>
 __global__ void binary_forward(DeviceWalk walk, const T* a, const T* b, T* y) {
@@ -43,12 +50,25 @@ struct SignedGradient {
   Compute<T> sign;
   __device__ Compute<T> operator()(int64_t i) const { return sign * dy[i]; }
 };
-// or itself times the other operand, which is repeated to dy's shape.
-template <class T>
-struct ProductGradient {
+// or itself times, or divided by, the other operand, which is repeated to dy's shape,
+template <class Kind, class T>
+struct ScaledGradient {
   const T *dy, *other;
   DeviceWalk walk;
-  __device__ Compute<T> operator()(int64_t i) const { return Compute<T>(dy[i]) * Compute<T>(other[walk.at(i).b]); }
+  __device__ Compute<T> operator()(int64_t i) const {
+    return Kind()(Compute<T>(dy[i]), Compute<T>(other[walk.at(i).b]));
+  }
+};
+// or, for a divisor, -dy a / b^2.
+template <class T>
+struct DivisorGradient {
+  const T *dy, *a, *b;
+  DeviceWalk walk;
+  __device__ Compute<T> operator()(int64_t i) const {
+    const auto [at_a, at_b] = walk.at(i);
+    const Compute<T> divisor = b[at_b];
+    return -Compute<T>(dy[i]) * (Compute<T>(a[at_a]) / divisor) / divisor;
+  }
 };
 
 // Where an operand's gradient goes.
@@ -92,10 +112,19 @@ void backward(const BackwardArgs& args) {
     const TensorView& dy = args.output_gradients[0];
     for (const int operand : {0, 1}) {
       if (!args.wants(operand)) continue;
-      if constexpr (std::is_same_v<Kind, Multiply>) {
+      if constexpr (std::is_same_v<Kind, Multiply> || std::is_same_v<Kind, Divide>) {
         const TensorView& other = args.inputs[1 - operand];
+        if constexpr (std::is_same_v<Kind, Divide>) {
+          if (operand == 1) {
+            const TensorView &a = args.inputs[0], &b = args.inputs[1];
+            const Walk walk(dy.shape, broadcast_strides(a.shape, dy.shape), broadcast_strides(b.shape, dy.shape));
+            const DivisorGradient<T> term{dy.data<T>(), a.data<T>(), b.data<T>(), DeviceWalk(walk)};
+            operand_gradient<T>(args, operand, term);
+            continue;
+          }
+        }
         const Walk walk(dy.shape, strides_of(dy.shape), broadcast_strides(other.shape, dy.shape));
-        operand_gradient<T>(args, operand, ProductGradient<T>{dy.data<T>(), other.data<T>(), DeviceWalk(walk)});
+        operand_gradient<T>(args, operand, ScaledGradient<Kind, T>{dy.data<T>(), other.data<T>(), DeviceWalk(walk)});
       } else {
         const bool negative = std::is_same_v<Kind, Subtract> && operand == 1;
         operand_gradient<T>(args, operand, SignedGradient<T>{dy.data<T>(), Compute<T>(negative ? -1 : 1)});
@@ -121,7 +150,7 @@ CudaKernels::Entry entry() {
 }
 
 const CudaKernels add(add_op, entry<Add>()), subtract(subtract_op, entry<Subtract>()),
-    multiply(multiply_op, entry<Multiply>());
+    multiply(multiply_op, entry<Multiply>()), divide(divide_op, entry<Divide>());
 
 }  // namespace
 }  // namespace parabola

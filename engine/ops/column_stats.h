@@ -46,27 +46,22 @@ size_t column_sums_workspace(const RowBlocks& matrix, int64_t sums = 1) {
 
 // Adds up `sums` quantities for each column in one pass. add_rows(first, last, partial) adds the terms of rows
 // [first, last) to partial[0 .. sums * columns), which starts as zeros: the first quantity of all columns, then the
-// second. Each result goes to finish(index, sum), index running over [outer][sums][columns], sum in double.
-template <class T, class AddRows, class Finish>
-void column_sums(const RowBlocks& matrix, int64_t sums, T* workspace, AddRows&& add_rows, Finish&& finish) {
-  const int64_t width = sums * matrix.columns, blocks = matrix.blocks();
-  matrix.each_block([&](int64_t outer, int64_t block) {
-    T* partial = workspace + (outer * blocks + block) * width;
-    std::fill_n(partial, width, T(0));
-    add_rows(outer * matrix.rows + matrix.begin(block), outer * matrix.rows + matrix.end(block), partial);
-  });
-  const int64_t grain = std::max(column_group, elementwise_grain / std::max<int64_t>(1, blocks));
-  parallel_for(matrix.outer * width, grain, [&](int64_t first, int64_t last) {
-    for (int64_t index = first; index < last;) {
-      const int64_t column = index % width, count = std::min({column_group, width - column, last - index});
-      const T* partial = workspace + index / width * blocks * width + column;
-      double sum[column_group] = {};
-      for (int64_t block = 0; block < blocks; ++block) {
-        for (int64_t k = 0; k < count; ++k) sum[k] += partial[block * width + k];
-      }
-      for (int64_t k = 0; k < count; ++k) finish(index + k, sum[k]);
-      index += count;
-    }
+// second. Results go to finish(index, count, sums): `count` of them from `index` on, which runs over
+// [outer][sums][columns]; the sums are in double.
+template <class T>
+using AddRows = FunctionRef<int64_t, int64_t, T*>;
+using FinishSums = FunctionRef<int64_t, int64_t, const double*>;
+void run_column_sums(const RowBlocks& matrix, int64_t sums, float* workspace, AddRows<float> add_rows,
+                     FinishSums finish);
+void run_column_sums(const RowBlocks& matrix, int64_t sums, double* workspace, AddRows<double> add_rows,
+                     FinishSums finish);
+
+// The same with finish(index, sum), for one result after another.
+template <class T, class Finish>
+void column_sums(const RowBlocks& matrix, int64_t sums, T* workspace, std::type_identity_t<AddRows<T>> add_rows,
+                 Finish&& finish) {
+  run_column_sums(matrix, sums, workspace, add_rows, [&](int64_t index, int64_t count, const double* values) {
+    for (int64_t k = 0; k < count; ++k) finish(index + k, values[k]);
   });
 }
 

@@ -7,27 +7,19 @@ namespace parabola {
 // Elements a task handles: 64 KiB of floats, so that a task's few streams stay in a core's L2 cache.
 constexpr int64_t elementwise_grain = 1 << 14;
 
+// to[i] = value(i), or += where `accumulate`, for i in [begin, end). Two loops: from a long one the compiler does not
+// take the question out, and then it cannot vectorise it.
+template <class T, class Value>
+void store_or_add(T* to, bool accumulate, int64_t begin, int64_t end, Value value) {
+  if (accumulate) {
+    for (int64_t i = begin; i < end; ++i) to[i] += value(i);
+  } else {
+    for (int64_t i = begin; i < end; ++i) to[i] = value(i);
+  }
+}
+
 // One output of the first input's shape and dtype.
 inline Layout same_as_input(const Signature& s) { return {.outputs = {s.inputs[0]}}; }
-
-// Writing a gradient, the first one or one more, as types: a loop over either has no branch and becomes vector code.
-//   with_writer(args.accumulates(0), [&](auto put) { for (...) put(dx[i], d); });
-struct Store {
-  template <class T>
-  void operator()(T& to, T value) const {
-    to = value;
-  }
-};
-struct Accumulate {
-  template <class T>
-  void operator()(T& to, T value) const {
-    to += value;
-  }
-};
-template <class Body>
-void with_writer(bool accumulate, Body&& body) {
-  accumulate ? body(Accumulate{}) : body(Store{});
-}
 
 // Flops per element forward and backward; bytes: x in, y out; backward reads two tensors and writes one.
 inline StepCost elementwise_cost(const Signature& s, double forward_flops, double backward_flops) {

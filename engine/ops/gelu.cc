@@ -24,7 +24,9 @@ inline Normal<float> normal(float x) {
   p = std::fma(t, p, -0.284496736F);
   p = std::fma(t, p, 0.254829592F);
   const float tail = 0.5F * t * p * exponential;
-  return {x < 0 ? tail : 1 - tail, exponential * std::numbers::inv_sqrtpi_v<float> * half_root};
+  // tail or 1 - tail; to choose between two constants takes no branch.
+  const float whole = x < 0 ? 0.0F : 1.0F, sign = x < 0 ? 1.0F : -1.0F;
+  return {std::fma(sign, tail, whole), exponential * std::numbers::inv_sqrtpi_v<float> * half_root};
 }
 
 inline Normal<double> normal(double x) {
@@ -45,12 +47,11 @@ template <class T>
 void backward(const BackwardArgs& args) {
   const T *x = args.inputs[0].data<T>(), *dy = args.output_gradients[0].data<T>();
   T* dx = args.input_gradients[0].data<T>();
-  with_writer(args.accumulates(0), [&](auto put) {
-    parallel_for(args.inputs[0].shape.elements(), elementwise_grain, [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const Normal<T> n = normal(x[i]);
-        put(dx[i], dy[i] * std::fma(x[i], n.density, n.distribution));
-      }
+  const bool accumulate = args.accumulates(0);
+  parallel_for(args.inputs[0].shape.elements(), elementwise_grain, [=](int64_t begin, int64_t end) {
+    store_or_add(dx, accumulate, begin, end, [=](int64_t i) {
+      const Normal<T> n = normal(x[i]);
+      return dy[i] * std::fma(x[i], n.density, n.distribution);
     });
   });
 }

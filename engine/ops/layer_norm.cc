@@ -49,18 +49,16 @@ void backward(const BackwardArgs& args) {
           *means = args.auxiliary[0].data<T>(), *rstds = args.auxiliary[1].data<T>();
   if (args.wants(0)) {
     T* dx = args.input_gradients[0].data<T>();
-    with_writer(args.accumulates(0), [&](auto put) {
-      parallel_for(rows.rows, row_grain(channels), [=](int64_t first, int64_t last) {
-        for (int64_t row = first; row < last; ++row) {
-          const T *in = x + row * channels, *g = dy + row * channels, mean = means[row], rstd = rstds[row];
-          T* out = dx + row * channels;
-          const T n = static_cast<T>(channels);
-          const T sum = lane_sum<T>(channels, [=](int64_t c) { return gamma[c] * g[c]; }) / n;
-          const T dot = lane_sum<T>(channels, [=](int64_t c) { return gamma[c] * g[c] * ((in[c] - mean) * rstd); }) / n;
-          for (int64_t c = 0; c < channels; ++c)
-            put(out[c], rstd * (gamma[c] * g[c] - sum - (in[c] - mean) * rstd * dot));
-        }
-      });
+    const bool accumulate = args.accumulates(0);
+    parallel_for(rows.rows, row_grain(channels), [=](int64_t first, int64_t last) {
+      for (int64_t row = first; row < last; ++row) {
+        const T *in = x + row * channels, *g = dy + row * channels, mean = means[row], rstd = rstds[row];
+        const T n = static_cast<T>(channels);
+        const T sum = lane_sum<T>(channels, [=](int64_t c) { return gamma[c] * g[c]; }) / n;
+        const T dot = lane_sum<T>(channels, [=](int64_t c) { return gamma[c] * g[c] * ((in[c] - mean) * rstd); }) / n;
+        store_or_add(dx + row * channels, accumulate, 0, channels,
+                     [=](int64_t c) { return rstd * (gamma[c] * g[c] - sum - (in[c] - mean) * rstd * dot); });
+      }
     });
   }
   const bool wants_gamma = args.wants(1), wants_beta = args.wants(2);

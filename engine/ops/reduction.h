@@ -10,7 +10,8 @@ using AxisMask = uint32_t;  // bit i: axis i
 
 class Reduction {
  public:
-  Reduction(const Shape& shape, AxisMask axes) {
+  // Compiled once, not at each of its uses: they are many, and it takes no time.
+  [[gnu::noinline]] Reduction(const Shape& shape, AxisMask axes) {
     // Neighbours of the same kind become one group; axes of size 1 belong to either.
     std::array<int64_t, Shape::max_rank> size{};
     std::array<bool, Shape::max_rank> summed{};
@@ -51,42 +52,49 @@ class Reduction {
 
   // Sums term(flat index); finish(flat index of the result, sum in double).
   template <class T, class Term, class Finish>
-  void run(T* workspace, Term&& term, Finish&& finish) const {
-    if (count_ == 1) return sum_pass(passes_[0], workspace, term, finish);
-    T* result = workspace;
-    const auto store = [&result](int64_t index, double sum) { result[index] = static_cast<T>(sum); };
-    sum_pass(passes_[0], result + results(0), term, store);
+  void run(T* workspace, const Term& term, const Finish& finish) const {
+    T* result = workspace;  // of the pass under way, unless it is the last one
+    const auto store = [&](int64_t index, int64_t count, const double* sums) {
+      for (int64_t k = 0; k < count; ++k) result[index + k] = static_cast<T>(sums[k]);
+    };
+    const auto finish_each = [&](int64_t index, int64_t count, const double* sums) {
+      for (int64_t k = 0; k < count; ++k) finish(index + k, sums[k]);
+    };
+    const auto sum_pass = [&](int i, AddRows<T> add_rows) {
+      if (i + 1 == count_) return run_column_sums(passes_[i], 1, result, add_rows, finish_each);
+      run_column_sums(passes_[i], 1, result + results(i), add_rows, store);
+    };
+    sum_pass(0, add_terms<T>(passes_[0], term));
     for (int i = 1; i < count_; ++i) {
       const T* source = result;
-      const auto read = [source](int64_t index) { return source[index]; };
       result += results(i - 1) + partials<T>(i - 1);
-      if (i + 1 < count_) {
-        sum_pass(passes_[i], result + results(i), read, store);
-      } else {
-        sum_pass(passes_[i], result, read, finish);
-      }
+      sum_pass(i, add_terms<T>(passes_[i], Values<T>{source}));
     }
   }
 
  private:
+  template <class T>
+  struct Values {
+    const T* x;
+    T operator()(int64_t i) const { return x[i]; }
+  };
   int64_t results(int pass) const { return passes_[pass].outer * passes_[pass].columns; }
   template <class T>
   int64_t partials(int pass) const {
     return static_cast<int64_t>(column_sums_workspace<T>(passes_[pass]) / sizeof(T));
   }
 
-  template <class T, class Term, class Finish>
-  static void sum_pass(const RowBlocks& pass, T* workspace, Term&& term, Finish&& finish) {
-    const auto add_rows = [&](int64_t first, int64_t last, T* partial) {
-      if (pass.columns == 1) {
-        *partial = lane_sum<T>(last - first, [&](int64_t i) { return term(first + i); });
+  template <class T, class Term>
+  static auto add_terms(const RowBlocks& pass, const Term& term) {
+    return [columns = pass.columns, term](int64_t first, int64_t last, T* partial) {
+      if (columns == 1) {
+        *partial = lane_sum<T>(last - first, [=](int64_t i) { return term(first + i); });
         return;
       }
       for (int64_t row = first; row < last; ++row) {
-        for (int64_t c = 0; c < pass.columns; ++c) partial[c] += term(row * pass.columns + c);
+        for (int64_t c = 0; c < columns; ++c) partial[c] += term(row * columns + c);
       }
     };
-    column_sums<T>(pass, 1, workspace, add_rows, finish);
   }
 
   std::array<RowBlocks, Shape::max_rank> passes_{};

@@ -26,29 +26,37 @@
 #include "engine/ops/relu.h"
 #include "engine/ops/slice.h"
 #include "engine/ops/softmax.h"
+#include "engine/ops/unary.h"
 #include "engine/ops/view.h"
 
 namespace parabola {
 
 std::span<const OpDef* const> all_ops() {
   static constexpr std::array ops = {
+      &abs_op,
       &adamw_op,
       &add_op,
       &batch_norm_inference_op,
       &batch_norm_op,
+      &clamp_op,
       &concat_op,
       &conv2d_op,
       &cross_entropy_op,
       &depthwise_conv2d_op,
+      &divide_op,
       &drop_path_op,
       &dropout_op,
+      &exp_op,
       &gelu_op,
+      &gelu_tanh_op,
       &gradient_norm_op,
       &layer_norm_op,
       &linear_op,
+      &log_op,
       &matmul_op,
       &mean_op,
       &multiply_op,
+      &neg_op,
       &pad_op,
       &permute_op,
       &quadratic_conv2d_normed_inference_op,
@@ -57,12 +65,18 @@ std::span<const OpDef* const> all_ops() {
       &quadratic_conv2d_shared_op,
       &quadratic_depthwise_conv2d_op,
       &quadratic_linear_op,
+      &relu6_op,
       &relu_op,
       &sgd_op,
+      &sigmoid_op,
+      &silu_op,
       &slice_op,
       &softmax_op,
+      &sqrt_op,
+      &square_op,
       &subtract_op,
       &sum_op,
+      &tanh_op,
       &view_op,
   };
   return ops;

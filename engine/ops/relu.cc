@@ -19,10 +19,9 @@ template <class T>
 void backward(const BackwardArgs& args) {
   const T *y = args.outputs[0].data<T>(), *dy = args.output_gradients[0].data<T>();
   T* dx = args.input_gradients[0].data<T>();
-  with_writer(args.accumulates(0), [&](auto put) {
-    parallel_for(args.outputs[0].shape.elements(), elementwise_grain, [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) put(dx[i], y[i] > 0 ? dy[i] : T(0));
-    });
+  const bool accumulate = args.accumulates(0);
+  parallel_for(args.outputs[0].shape.elements(), elementwise_grain, [=](int64_t begin, int64_t end) {
+    store_or_add(dx, accumulate, begin, end, [=](int64_t i) { return y[i] > 0 ? dy[i] : T(0); });
   });
 }
 

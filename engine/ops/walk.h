@@ -13,7 +13,7 @@ namespace parabola {
 using Strides = std::array<int64_t, Shape::max_rank>;
 
 // Of a contiguous tensor, in elements.
-inline Strides strides_of(const Shape& shape) {
+[[gnu::noinline]] inline Strides strides_of(const Shape& shape) {
   Strides strides{};
   for (int axis = 0; axis < shape.rank(); ++axis) strides[axis] = shape.product(axis + 1, shape.rank());
   return strides;
@@ -21,7 +21,7 @@ inline Strides strides_of(const Shape& shape) {
 
 // Of a contiguous tensor of shape `from` when it is read as if it were `to`: trailing axes aligned, 0 where a value
 // repeats.
-inline Strides broadcast_strides(const Shape& from, const Shape& to) {
+[[gnu::noinline]] inline Strides broadcast_strides(const Shape& from, const Shape& to) {
   Strides strides{};
   const Strides own = strides_of(from);
   const int shift = to.rank() - from.rank();
@@ -44,8 +44,8 @@ class Walk {
 
   // Through the index space `shape`, row-major. Axes that both operands run through in one stride become one, so that
   // the innermost, a *row*, is as long as can be: the same shape twice is a single row, [N, H, W, C] with [C] rows of
-  // C.
-  Walk(const Shape& shape, const Strides& a, const Strides& b) : elements_(shape.elements()) {
+  // C. (Compiled once, not at each of its uses: they are many, and it takes no time.)
+  [[gnu::noinline]] Walk(const Shape& shape, const Strides& a, const Strides& b) : elements_(shape.elements()) {
     for (int axis = shape.rank() - 1; axis >= 0; --axis) {
       if (shape[axis] == 1) continue;
       if (Axis& inner = axes_[std::max(0, rank_ - 1)];

@@ -215,10 +215,36 @@ def add_optimizers(cases, steps=5, size=7):
                           **{f"after/{n}": p.grad for n, p in leaves.items()}}, max_norm=max_norm)
 
 
+def add_elementwise(cases):
+    """From here on a seed of its own: what is added above moves no value below, nor the other way round."""
+    cases.draw.manual_seed(61)
+    # The ends, kinks and bounds, where a gradient is a matter of definition, and zero; between them ordinary values.
+    ends = torch.tensor([-40, -9, -6, -1.5, -0.75, -1e-8, 0, 1e-8, 0.75, 1.5, 6, 9, 40], dtype=torch.float64)
+    any_value = {"relu6": F.relu6, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "silu": F.silu, "abs": torch.abs,
+                 "clamp": functools.partial(torch.clamp, min=-0.75, max=1.5),
+                 "gelu_tanh": functools.partial(F.gelu, approximate="tanh")}
+    for case, function in any_value.items():
+        cases.add(case, {"input": torch.cat([ends, 2 * cases.normal(11)])}, lambda t: function(t["input"]))
+    for case, function in {"log": torch.log, "sqrt": torch.sqrt}.items():
+        cases.add(case, {"input": cases.uniform(11)}, lambda t: function(t["input"]))
+
+    cases.add("log_softmax", {"input": torch.cat([cases.normal(3, 7), 1000 * cases.normal(1, 7)])},
+              lambda t: F.log_softmax(t["input"], -1))
+    cases.add("mse", {"input": cases.normal(3, 5), "target": cases.normal(3, 5)},
+              lambda t: F.mse_loss(t["input"], t["target"]))
+    smoothed = functools.partial(F.cross_entropy, label_smoothing=0.1)
+    cases.add("cross_entropy_smoothed",
+              {"input": cases.normal(5, 7), "labels": torch.tensor([3, 0, 6, 3, 2], dtype=torch.int32)},
+              lambda t: smoothed(t["input"], t["labels"].long()), label_smoothing=0.1)
+    cases.add("cross_entropy_soft", {"input": cases.normal(5, 7), "targets": torch.softmax(cases.normal(5, 7), -1)},
+              lambda t: smoothed(t["input"], t["targets"]), label_smoothing=0.1)
+
+
 def write(save):
     cases = Cases(seed=60)
     add_first_order(cases)
     add_quadratic(cases)
     add_optimizers(cases)
+    add_elementwise(cases)
     save("ops", cases.tensors, {"what": "single operations in float64: inputs, output, upstream gradient, gradients",
                                 "torch": torch.__version__, "attributes": json.dumps(cases.attributes)})

@@ -40,7 +40,8 @@ struct Operation {
 };
 const std::vector<Operation> operations = {{&add_op, [](double a, double b) { return a + b; }},
                                            {&subtract_op, [](double a, double b) { return a - b; }},
-                                           {&multiply_op, [](double a, double b) { return a * b; }}};
+                                           {&multiply_op, [](double a, double b) { return a * b; }},
+                                           {&divide_op, [](double a, double b) { return a / b; }}};
 
 void check_binary(const std::string& name, const Shape& a, const Shape& b, bool frozen_b = false) {
   for (const Operation& operation : operations) {
@@ -59,13 +60,13 @@ void check_binary(const std::string& name, const Shape& a, const Shape& b, bool 
 
 }  // namespace
 
-TEST_CASE("add, subtract, multiply: the same shape") {
+TEST_CASE("add, subtract, multiply, divide: the same shape") {
   check_binary("scalars", {}, {});
   check_binary("a prime", {3, 7}, {3, 7});
   check_binary("second operand frozen", {5, 3}, {5, 3}, true);
 }
 
-TEST_CASE("add, subtract, multiply: broadcasting") {
+TEST_CASE("add, subtract, multiply, divide: broadcasting") {
   check_binary("suffix", {2, 3, 5}, {5});
   check_binary("suffix with a leading 1", {2, 5}, {1, 5});
   check_binary("suffix of two axes, first operand the smaller one", {3, 5}, {2, 3, 5});
@@ -78,11 +79,12 @@ TEST_CASE("add, subtract, multiply: broadcasting") {
   check_binary("the same elements, another rank", {7}, {1, 7});
 }
 
-TEST_CASE("add, subtract, multiply: more than one task") {
+TEST_CASE("add, subtract, multiply, divide: more than one task") {
   check_binary("the same shape", {17, 1031}, {17, 1031});
   check_binary("rows that end within a task", {1031, 17}, {17});
   check_binary("one value for every long row", {5, 9001}, {5, 1});
   check_binary("one value for rows here and there", {3, 2, 41}, {2, 1});
+  check_binary("one value for rows, in the first operand", {3, 1}, {3, 41});
 }
 
 TEST_CASE("operators; an operand used twice") {
@@ -90,6 +92,8 @@ TEST_CASE("operators; an operand used twice") {
   CHECK((a + b).to_vector<float>() == std::vector<float>{4, 7});
   CHECK((a - b).to_vector<float>() == std::vector<float>{-2, -3});
   CHECK((a * a).to_vector<float>() == std::vector<float>{1, 4});
+  CHECK((b / a).to_vector<float>() == std::vector<float>{3, 2.5});
+  CHECK((b / b).to_vector<float>() == std::vector<float>{1, 1});
 }
 
 TEST_CASE("binary ops say what does not fit") {

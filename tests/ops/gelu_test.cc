@@ -4,7 +4,6 @@
 
 #include <cmath>
 
-#include "engine/ops/vector_math.h"
 #include "tests/ops/harness.h"
 
 using namespace parabola;
@@ -41,15 +40,4 @@ TEST_CASE("gelu in single precision: every x within 3e-7 |x|, the ends included"
     const double x = static_cast<double>(values[i]), exact = x / 2 * std::erfc(-x / std::sqrt(2));
     REQUIRE(std::abs(y.at(static_cast<int64_t>(i)) - exact) <= 3e-7 * std::abs(x));
   }
-}
-
-TEST_CASE("vector_exp: close to exp, exact at 0, 0 where exp is not normal, NaN for NaN") {
-  for (float x = -87.3F; x < 88; x += 0.0137F) {
-    const double exact = std::exp(static_cast<double>(x));
-    REQUIRE(std::abs(static_cast<double>(vector_exp(x)) - exact) <= exact * 0x1p-22);
-  }
-  CHECK(vector_exp(0.0F) == 1.0F);
-  CHECK(vector_exp(-88.0F) == 0.0F);
-  CHECK(vector_exp(-INFINITY) == 0.0F);
-  CHECK(std::isnan(vector_exp(NAN)));
 }
