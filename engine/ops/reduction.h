@@ -1,12 +1,18 @@
 // Sums over any set of axes: one pass for each group of neighbouring axes that are summed over, innermost group first.
 // A pass is a sum over the rows of a stack of matrices (column_stats.h), so its order is fixed by the shape.
 #pragma once
+#include "engine/ops/axes.h"
 #include "engine/ops/column_stats.h"
 #include "engine/ops/lanes.h"
 
 namespace parabola {
 
-using AxisMask = uint32_t;  // bit i: axis i
+// What lies in memory, as the terms of a sum.
+template <class T>
+struct Values {
+  const T* data;
+  T operator()(int64_t i) const { return data[i]; }
+};
 
 class Reduction {
  public:
@@ -57,8 +63,7 @@ class Reduction {
     const auto store = [&result](int64_t index, double sum) { result[index] = static_cast<T>(sum); };
     sum_pass(passes_[0], result + results(0), term, store);
     for (int i = 1; i < count_; ++i) {
-      const T* source = result;
-      const auto read = [source](int64_t index) { return source[index]; };
+      const Values<T> read{result};
       result += results(i - 1) + partials<T>(i - 1);
       if (i + 1 < count_) {
         sum_pass(passes_[i], result + results(i), read, store);

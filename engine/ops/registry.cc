@@ -15,6 +15,7 @@
 #include "engine/ops/layer_norm.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/matmul.h"
+#include "engine/ops/max.h"
 #include "engine/ops/optimizers.h"
 #include "engine/ops/pad.h"
 #include "engine/ops/permute.h"
@@ -27,6 +28,7 @@
 #include "engine/ops/reduce.h"
 #include "engine/ops/relu.h"
 #include "engine/ops/slice.h"
+#include "engine/ops/softmax.h"
 #include "engine/ops/view.h"
 
 namespace parabola {
@@ -50,6 +52,7 @@ std::span<const OpDef* const> all_ops() {
       &layer_norm_op,
       &linear_op,
       &matmul_op,
+      &max_op,
       &max_pool2d_op,
       &mean_op,
       &multiply_op,
