@@ -235,12 +235,32 @@ def add_reductions(cases):
     cases.add("max", {"input": (2 * cases.normal(3, 7, 5)).round() / 2}, lambda t: t["input"].max(1).values, dim=1)
 
 
+def add_upsampling(cases):
+    for mode in ("nearest", "bilinear"):
+        for size, suffix in (((8, 11), ""), ((2, 3), "_smaller")):
+            options = dict(size=size, mode=mode, **({"align_corners": False} if mode == "bilinear" else {}))
+            cases.add(f"upsample_{mode}{suffix}", {"input": cases.normal(2, 3, 5, 4)},
+                      lambda t: F.interpolate(t["input"], **options), **options)
+
+
+def add_global_response_norm(cases, eps=1e-6):
+    def norm(t):  # ConvNeXt V2's, channels last
+        x = t["input"]
+        g = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
+        return t["gamma"] * (x * (g / (g.mean(-1, keepdim=True) + eps))) + t["beta"] + x
+
+    x = cases.normal(2, 3, 4, 5)
+    x[1, :, :, 2] = 0
+    cases.add("global_response_norm", {"input": x, "gamma": cases.normal(5), "beta": cases.normal(5)}, norm, eps=eps)
+
+
 def write(save):
     cases = Cases(seed=60)
     add_first_order(cases)
     add_quadratic(cases)
     add_optimizers(cases)
-    for seed, add in ((61, add_pooling), (62, add_reductions)):  # draws of their own, so that none moves another's
+    for seed, add in ((61, add_pooling), (62, add_reductions), (63, add_upsampling),
+                      (64, add_global_response_norm)):  # draws of their own, so that none moves another's
         cases.draw.manual_seed(seed)
         add(cases)
     save("ops", cases.tensors, {"what": "single operations in float64: inputs, output, upstream gradient, gradients",

@@ -4,7 +4,6 @@
 
 #include "engine/ops/column_stats.h"
 #include "engine/ops/maximum.h"
-#include "engine/ops/pixels.h"
 
 namespace parabola {
 namespace {
@@ -31,11 +30,11 @@ void forward(const ForwardArgs& args) {
       uint8_t* where = taps + pixel * g.C;
       const int64_t channels = g.C;  // a local, since bytes may alias what a lambda holds
       std::fill_n(largest, g.C, -std::numeric_limits<T>::infinity());
-      std::fill_n(where, g.C, static_cast<uint8_t>(g.tap(i, j, rows.begin, columns.begin)));
+      std::fill_n(where, g.C, static_cast<uint8_t>(tap_of(g, i, j, rows.begin, columns.begin)));
       for (int64_t row = rows.begin; row < rows.end; ++row)
         for (int64_t column = columns.begin; column < columns.end; ++column) {
           const T* in = x + g.input(image, row, column) * g.C;
-          const auto tap = static_cast<uint8_t>(g.tap(i, j, row, column));
+          const auto tap = static_cast<uint8_t>(tap_of(g, i, j, row, column));
           for (int64_t c = 0; c < channels; ++c) {
             const bool larger = exceeds(in[c], largest[c]);
             largest[c] = larger ? in[c] : largest[c];
@@ -62,7 +61,7 @@ void backward(const BackwardArgs& args) {
       if (!accumulate) std::fill_n(to, g.C, T(0));
       for (int64_t i = rows.begin; i < rows.end; ++i)
         for (int64_t j = columns.begin; j < columns.end; ++j) {
-          const int64_t from = g.output(image, i, j) * g.C, tap = g.tap(i, j, row, column);
+          const int64_t from = g.output(image, i, j) * g.C, tap = tap_of(g, i, j, row, column);
           for (int64_t c = 0; c < g.C; ++c) to[c] += taps[from + c] == tap ? dy[from + c] : T(0);
         }
     }
@@ -76,7 +75,10 @@ Layout layout(const Signature& s) {
 
 StepCost cost(const Signature& s) {
   const PoolGeometry g = geometry_of(s.attributes, s.shape(0));
-  return pool_cost(s, g, static_cast<double>(g.output_pixels() * g.C));
+  const double y = static_cast<double>(g.output_pixels() * g.C), x = static_cast<double>(s.inputs[0].bytes());
+  const auto taps = static_cast<double>(g.rows.kernel * g.columns.kernel),
+             size = static_cast<double>(size_of(s.dtype()));
+  return {{taps * y, x, (size + 1) * y}, {y, (size + 1) * y, x}};
 }
 
 }  // namespace

@@ -17,13 +17,13 @@ __global__ void max_pool2d_forward(PoolGeometry g, PixelFinder outputs, const T*
     const auto [image, i, j] = outputs.at(pixel);
     const PixelRange rows = g.rows.inputs(i), columns = g.columns.inputs(j);
     T largest = -std::numeric_limits<T>::infinity();
-    int64_t where = g.tap(i, j, rows.begin, columns.begin);
+    int64_t where = tap_of(g, i, j, rows.begin, columns.begin);
     for (int64_t row = rows.begin; row < rows.end; ++row)
       for (int64_t column = columns.begin; column < columns.end; ++column) {
         const T value = x[g.input(image, row, column) * g.C + c];
         if (!exceeds(value, largest)) continue;
         largest = value;
-        where = g.tap(i, j, row, column);
+        where = tap_of(g, i, j, row, column);
       }
     y[pixel * g.C + c] = largest;
     taps[pixel * g.C + c] = static_cast<uint8_t>(where);
@@ -42,7 +42,7 @@ __global__ void max_pool2d_backward(PoolGeometry g, PixelFinder inputs, const ui
     for (int64_t i = rows.begin; i < rows.end; ++i)
       for (int64_t j = columns.begin; j < columns.end; ++j) {
         const int64_t from = g.output(image, i, j) * g.C + c;
-        if (taps[from] == g.tap(i, j, row, column)) d += dy[from];
+        if (taps[from] == tap_of(g, i, j, row, column)) d += dy[from];
       }
     dx[pixel * g.C + c] = d;
   }

@@ -8,13 +8,6 @@ void require_image(std::string_view op, const Shape& x) {
     fail<ShapeError>(op, "input: got ", x, ", expected [N, H, W, C] with at least one pixel");
 }
 
-// Pixels of all windows along an axis.
-double covered(const PoolAxis& axis) {
-  int64_t pixels = 0;
-  for (int64_t i = 0; i < axis.outputs; ++i) pixels += axis.inputs(i).length();
-  return static_cast<double>(pixels);
-}
-
 }  // namespace
 
 PoolGeometry pool_geometry(std::string_view op, const Shape& x, const PoolAttributes& a) {
@@ -40,13 +33,6 @@ PoolGeometry pool_geometry(std::string_view op, const Shape& x, const AdaptivePo
   if (a.rows < 1 || a.columns < 1)
     fail<UsageError>(op, "got ", a.rows, " x ", a.columns, " outputs, expected at least one");
   return {x[0], x[3], {x[1], a.rows}, {x[2], a.columns}};
-}
-
-StepCost pool_cost(const Signature& s, const PoolGeometry& g, double kept) {
-  const double flops = covered(g.rows) * covered(g.columns) * static_cast<double>(g.N * g.C);
-  const double x = static_cast<double>(s.inputs[0].bytes());
-  const double y = static_cast<double>(g.output_pixels() * g.C) * static_cast<double>(size_of(s.dtype()));
-  return {{flops, x, y}, {flops, y + kept, x}};
 }
 
 }  // namespace parabola

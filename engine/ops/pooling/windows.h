@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "engine/core/op.h"
+#include "engine/ops/pixels.h"
 
 namespace parabola {
 
@@ -21,11 +22,6 @@ struct PoolAttributes {
 // Windows of whatever sizes give this many outputs: output i of m looks at [floor(i n / m), ceil((i + 1) n / m)).
 struct AdaptivePoolAttributes {
   int64_t rows = 1, columns = 1;
-};
-
-struct PixelRange {
-  int64_t begin, end;
-  constexpr int64_t length() const { return end - begin; }
 };
 
 // The windows along one axis; a kernel of 0 means adaptive ones.
@@ -47,40 +43,26 @@ struct PoolAxis {
     const int64_t past = std::max<int64_t>(0, p + padding - kernel + 1);  // where the first of them may begin
     return {(past + stride - 1) / stride, std::min(outputs, (p + padding) / stride + 1)};
   }
-  // What an average divides by, along this axis.
-  constexpr int64_t divisor(int64_t i) const {
-    return counts_padding ? std::min(start(i) + kernel, size + padding) - start(i) : inputs(i).length();
+  // The share of each of its pixels in the mean of output i.
+  template <class T>
+  constexpr T weight(int64_t i, int64_t) const {
+    const int64_t covered =
+        counts_padding ? std::min(start(i) + kernel, size + padding) - start(i) : inputs(i).length();
+    return 1 / static_cast<T>(covered);
   }
 };
 
-// y [N, rows.outputs, columns.outputs, C] of x [N, rows.size, columns.size, C].
-struct PoolGeometry {
-  int64_t N, C;
-  PoolAxis rows, columns;
+using PoolGeometry = ImageMap<PoolAxis>;
 
-  constexpr int64_t input_pixels() const { return N * rows.size * columns.size; }
-  constexpr int64_t output_pixels() const { return N * rows.outputs * columns.outputs; }
-  // The flat pixel index of a place in the input, in the output.
-  constexpr int64_t input(int64_t image, int64_t row, int64_t column) const {
-    return (image * rows.size + row) * columns.size + column;
-  }
-  constexpr int64_t output(int64_t image, int64_t row, int64_t column) const {
-    return (image * rows.outputs + row) * columns.outputs + column;
-  }
-  // Which tap of output (i, j)'s window input pixel (row, column) is, row by row.
-  constexpr int64_t tap(int64_t i, int64_t j, int64_t row, int64_t column) const {
-    return (row - rows.start(i)) * columns.kernel + column - columns.start(j);
-  }
-  Shape output_shape() const { return {N, rows.outputs, columns.outputs, C}; }
-};
+// Which tap of output (i, j)'s window input pixel (row, column) is, row by row.
+constexpr int64_t tap_of(const PoolGeometry& g, int64_t i, int64_t j, int64_t row, int64_t column) {
+  return (row - g.rows.start(i)) * g.columns.kernel + column - g.columns.start(j);
+}
 
 // Errors name `op`: ShapeError for an x that is not [N, H, W, C] with at least a pixel, or has no room for a window;
 // UsageError for a kernel below 1, a negative stride, a padding that is negative or more than half the kernel, and for
 // less than one output.
 PoolGeometry pool_geometry(std::string_view op, const Shape& x, const PoolAttributes& attributes);
 PoolGeometry pool_geometry(std::string_view op, const Shape& x, const AdaptivePoolAttributes& attributes);
-
-// One flop for each pixel of a window. Backward reads dy and `kept` bytes.
-StepCost pool_cost(const Signature& s, const PoolGeometry& g, double kept);
 
 }  // namespace parabola
