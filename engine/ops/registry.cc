@@ -11,11 +11,13 @@
 #include "engine/ops/depthwise/quadratic_depthwise_conv2d.h"
 #include "engine/ops/dropout.h"
 #include "engine/ops/gelu.h"
+#include "engine/ops/global_response_norm.h"
 #include "engine/ops/gradient_norm.h"
 #include "engine/ops/layer_norm.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/matmul.h"
 #include "engine/ops/max.h"
+#include "engine/ops/one_hot.h"
 #include "engine/ops/optimizers.h"
 #include "engine/ops/pad.h"
 #include "engine/ops/permute.h"
@@ -29,6 +31,7 @@
 #include "engine/ops/relu.h"
 #include "engine/ops/slice.h"
 #include "engine/ops/softmax.h"
+#include "engine/ops/upsample.h"
 #include "engine/ops/view.h"
 
 namespace parabola {
@@ -48,6 +51,7 @@ std::span<const OpDef* const> all_ops() {
       &drop_path_op,
       &dropout_op,
       &gelu_op,
+      &global_response_norm_op,
       &gradient_norm_op,
       &layer_norm_op,
       &linear_op,
@@ -56,6 +60,7 @@ std::span<const OpDef* const> all_ops() {
       &max_pool2d_op,
       &mean_op,
       &multiply_op,
+      &one_hot_op,
       &pad_op,
       &permute_op,
       &quadratic_conv2d_normed_inference_op,
@@ -70,6 +75,7 @@ std::span<const OpDef* const> all_ops() {
       &softmax_op,
       &subtract_op,
       &sum_op,
+      &upsample_op,
       &view_op,
   };
   return ops;
