@@ -2,7 +2,9 @@
 
 #include <array>
 
+#include "engine/ops/attention/scaled_dot_product_attention.h"
 #include "engine/ops/batch_norm.h"
+#include "engine/ops/batched_matmul.h"
 #include "engine/ops/binary.h"
 #include "engine/ops/concat.h"
 #include "engine/ops/conv2d/conv2d.h"
@@ -44,6 +46,7 @@ std::span<const OpDef* const> all_ops() {
       &avg_pool2d_op,
       &batch_norm_inference_op,
       &batch_norm_op,
+      &batched_matmul_op,
       &concat_op,
       &conv2d_op,
       &cross_entropy_op,
@@ -70,6 +73,7 @@ std::span<const OpDef* const> all_ops() {
       &quadratic_depthwise_conv2d_op,
       &quadratic_linear_op,
       &relu_op,
+      &scaled_dot_product_attention_op,
       &sgd_op,
       &slice_op,
       &softmax_op,

@@ -254,13 +254,23 @@ def add_global_response_norm(cases, eps=1e-6):
     cases.add("global_response_norm", {"input": x, "gamma": cases.normal(5), "beta": cases.normal(5)}, norm, eps=eps)
 
 
+def add_attention(cases):
+    cases.add("batched_matmul", {"a": cases.normal(2, 3, 4, 5), "b": cases.normal(2, 3, 6, 4)},
+              lambda t: t["a"].mT @ t["b"].mT, transpose_a=True, transpose_b=True)
+    for case, queries, keys, causal in (("attention", 5, 7, False), ("attention_causal", 6, 6, True),
+                                        ("attention_causal_more_keys", 4, 7, True),
+                                        ("attention_causal_fewer_keys", 7, 4, True)):
+        inputs = {"q": cases.normal(2, 3, queries, 4), "k": cases.normal(2, 3, keys, 4), "v": cases.normal(2, 3, keys, 5)}
+        cases.add(case, inputs, lambda t: F.scaled_dot_product_attention(t["q"], t["k"], t["v"], is_causal=causal), causal=causal)
+
+
 def write(save):
     cases = Cases(seed=60)
     add_first_order(cases)
     add_quadratic(cases)
     add_optimizers(cases)
     for seed, add in ((61, add_pooling), (62, add_reductions), (63, add_upsampling),
-                      (64, add_global_response_norm)):  # draws of their own, so that none moves another's
+                      (64, add_global_response_norm), (65, add_attention)):  # draws of their own, so that none moves another's
         cases.draw.manual_seed(seed)
         add(cases)
     save("ops", cases.tensors, {"what": "single operations in float64: inputs, output, upstream gradient, gradients",
