@@ -260,8 +260,9 @@ def add_attention(cases):
     for case, queries, keys, causal in (("attention", 5, 7, False), ("attention_causal", 6, 6, True),
                                         ("attention_causal_more_keys", 4, 7, True),
                                         ("attention_causal_fewer_keys", 7, 4, True)):
-        inputs = {"q": cases.normal(2, 3, queries, 4), "k": cases.normal(2, 3, keys, 4), "v": cases.normal(2, 3, keys, 5)}
-        cases.add(case, inputs, lambda t: F.scaled_dot_product_attention(t["q"], t["k"], t["v"], is_causal=causal), causal=causal)
+        inputs = {n: cases.normal(2, 3, *shape) for n, shape in
+                  (("q", (queries, 4)), ("k", (keys, 4)), ("v", (keys, 5)))}
+        cases.add(case, inputs, lambda t: F.scaled_dot_product_attention(*t.values(), is_causal=causal), causal=causal)
 
 
 def write(save):
@@ -269,8 +270,9 @@ def write(save):
     add_first_order(cases)
     add_quadratic(cases)
     add_optimizers(cases)
-    for seed, add in ((61, add_pooling), (62, add_reductions), (63, add_upsampling),
-                      (64, add_global_response_norm), (65, add_attention)):  # draws of their own, so that none moves another's
+    # Each with draws of its own, so that none moves another's.
+    families = add_pooling, add_reductions, add_upsampling, add_global_response_norm, add_attention
+    for seed, add in enumerate(families, start=61):
         cases.draw.manual_seed(seed)
         add(cases)
     save("ops", cases.tensors, {"what": "single operations in float64: inputs, output, upstream gradient, gradients",
