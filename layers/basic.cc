@@ -4,6 +4,7 @@
 #include "engine/ops/batch_norm.h"
 #include "engine/ops/conv2d/conv2d.h"
 #include "engine/ops/depthwise/depthwise_conv2d.h"
+#include "engine/ops/global_response_norm.h"
 #include "engine/ops/layer_norm.h"
 #include "engine/ops/linear.h"
 
@@ -78,5 +79,12 @@ LayerNorm::LayerNorm(int64_t channels) {
 }
 
 Tensor LayerNorm::forward(const Tensor& x) { return layer_norm(x, weight_, bias_, 1e-6); }
+
+GlobalResponseNorm::GlobalResponseNorm(int64_t channels) {
+  add("gamma", gamma_, Shape{channels}, {Init::constant, 0});
+  add("beta", beta_, Shape{channels}, {Init::constant, 0});
+}
+
+Tensor GlobalResponseNorm::forward(const Tensor& x) { return global_response_norm(x, gamma_, beta_); }
 
 }  // namespace parabola

@@ -94,4 +94,15 @@ class LayerNorm final : public Module {
   Tensor weight_, bias_;
 };
 
+// ConvNeXt V2's global response normalisation of NHWC images, eps 1e-6; gamma and beta begin at zero, where it changes
+// nothing.
+class GlobalResponseNorm final : public Module {
+ public:
+  explicit GlobalResponseNorm(int64_t channels);
+
+ private:
+  Tensor forward(const Tensor& x) override;
+  Tensor gamma_, beta_;
+};
+
 }  // namespace parabola

@@ -3,6 +3,7 @@
 #include "engine/core/error.h"
 #include "engine/ops/checks.h"
 #include "engine/ops/column_stats.h"
+#include "engine/ops/elementwise.h"
 #include "engine/ops/lanes.h"
 
 namespace parabola {

@@ -1,5 +1,6 @@
 #include "engine/ops/matmul.h"
 
+#include "engine/ops/batched_matmul.h"
 #include "engine/ops/dense.h"
 
 namespace parabola {
@@ -13,6 +14,8 @@ const OpDef matmul_op = {
             [](const BackwardArgs& args) { matmul_dense.backward(args); }},
 };
 
-Tensor matmul(const Tensor& a, const Tensor& b) { return apply(matmul_op, {a, b}); }
+Tensor matmul(const Tensor& a, const Tensor& b) {
+  return b.shape().rank() > 2 ? batched_matmul(a, b) : apply(matmul_op, {a, b});
+}
 
 }  // namespace parabola

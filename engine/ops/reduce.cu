@@ -30,10 +30,7 @@ __global__ void reduce_backward(DeviceWalk walk, const T* dy, T* dx, Compute<T> 
 
 // The result's shape with the axes kept, as size 1.
 Shape kept_shape(const Shape& x, const Attributes& attributes) {
-  Shape shape = x;
-  for (int axis = 0; axis < x.rank(); ++axis)
-    if (attributes.get<ReduceAttributes>().axes >> axis & 1) shape = shape.with(axis, 1);
-  return shape;
+  return reduced_shape(x, attributes.get<ReduceAttributes>().axes, true);
 }
 
 // What a sum is multiplied by.

@@ -1,7 +1,5 @@
 #pragma once
-#include <vector>
-
-#include "engine/core/op.h"
+#include "engine/ops/axes.h"
 
 namespace parabola {
 
@@ -14,10 +12,6 @@ Tensor mean(const Tensor& x, const std::vector<int>& axes = {}, bool keep = fals
 // The mean over the image: [N, H, W, C] -> [N, C]. ShapeError for another rank.
 Tensor global_average_pool(const Tensor& x);
 
-struct ReduceAttributes {
-  uint32_t axes = 0;  // bit i: over axis i
-  bool keep = false;
-};
 extern const OpDef sum_op, mean_op;
 
 }  // namespace parabola

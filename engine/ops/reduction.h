@@ -1,12 +1,18 @@
 // Sums over any set of axes: one pass for each group of neighbouring axes that are summed over, innermost group first.
 // A pass is a sum over the rows of a stack of matrices (column_stats.h), so its order is fixed by the shape.
 #pragma once
+#include "engine/ops/axes.h"
 #include "engine/ops/column_stats.h"
 #include "engine/ops/lanes.h"
 
 namespace parabola {
 
-using AxisMask = uint32_t;  // bit i: axis i
+// What lies in memory, as the terms of a sum.
+template <class T>
+struct Values {
+  const T* data;
+  T operator()(int64_t i) const { return data[i]; }
+};
 
 class Reduction {
  public:
@@ -73,11 +79,6 @@ class Reduction {
   }
 
  private:
-  template <class T>
-  struct Values {
-    const T* x;
-    T operator()(int64_t i) const { return x[i]; }
-  };
   int64_t results(int pass) const { return passes_[pass].outer * passes_[pass].columns; }
   template <class T>
   int64_t partials(int pass) const {

@@ -216,8 +216,6 @@ def add_optimizers(cases, steps=5, size=7):
 
 
 def add_elementwise(cases):
-    """From here on a seed of its own: what is added above moves no value below, nor the other way round."""
-    cases.draw.manual_seed(61)
     # The ends, kinks and bounds, where a gradient is a matter of definition, and zero; between them ordinary values.
     ends = torch.tensor([-40, -9, -6, -1.5, -0.75, -1e-8, 0, 1e-8, 0.75, 1.5, 6, 9, 40], dtype=torch.float64)
     any_value = {"relu6": F.relu6, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "silu": F.silu, "abs": torch.abs,
@@ -240,11 +238,65 @@ def add_elementwise(cases):
               lambda t: smoothed(t["input"], t["targets"]), label_smoothing=0.1)
 
 
+def add_pooling(cases):
+    def add(case, pool, shape, **options):
+        cases.add(case, {"input": cases.normal(*shape)}, lambda t: pool(t["input"], **options), **options)
+
+    overlapping = dict(kernel_size=3, stride=2, padding=1)
+    add("max_pool2d", F.max_pool2d, (2, 3, 7, 8), **overlapping)
+    add("max_pool2d_ceil", F.max_pool2d, (2, 3, 5, 6), kernel_size=2, ceil_mode=True)
+    add("avg_pool2d", F.avg_pool2d, (2, 3, 7, 8), **overlapping)
+    add("avg_pool2d_ceil", F.avg_pool2d, (2, 3, 6, 7), **overlapping, ceil_mode=True)
+    add("avg_pool2d_ceil_no_padding", F.avg_pool2d, (2, 3, 6, 7), **overlapping, ceil_mode=True,
+        count_include_pad=False)
+    add("adaptive_avg_pool2d", F.adaptive_avg_pool2d, (2, 3, 7, 5), output_size=(3, 4))
+    add("adaptive_avg_pool2d_more", F.adaptive_avg_pool2d, (2, 3, 7, 5), output_size=(9, 1))
+
+
+def add_reductions(cases):
+    # Halves, so that many are equal: the first of them gets the gradient.
+    cases.add("max", {"input": (2 * cases.normal(3, 7, 5)).round() / 2}, lambda t: t["input"].max(1).values, dim=1)
+
+
+def add_upsampling(cases):
+    for mode in ("nearest", "bilinear"):
+        for size, suffix in (((8, 11), ""), ((2, 3), "_smaller")):
+            options = dict(size=size, mode=mode, **({"align_corners": False} if mode == "bilinear" else {}))
+            cases.add(f"upsample_{mode}{suffix}", {"input": cases.normal(2, 3, 5, 4)},
+                      lambda t: F.interpolate(t["input"], **options), **options)
+
+
+def add_global_response_norm(cases, eps=1e-6):
+    def norm(t):  # ConvNeXt V2's, channels last
+        x = t["input"]
+        g = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
+        return t["gamma"] * (x * (g / (g.mean(-1, keepdim=True) + eps))) + t["beta"] + x
+
+    x = cases.normal(2, 3, 4, 5)
+    x[1, :, :, 2] = 0
+    cases.add("global_response_norm", {"input": x, "gamma": cases.normal(5), "beta": cases.normal(5)}, norm, eps=eps)
+
+
+def add_attention(cases):
+    cases.add("batched_matmul", {"a": cases.normal(2, 3, 4, 5), "b": cases.normal(2, 3, 6, 4)},
+              lambda t: t["a"].mT @ t["b"].mT, transpose_a=True, transpose_b=True)
+    for case, queries, keys, causal in (("attention", 5, 7, False), ("attention_causal", 6, 6, True),
+                                        ("attention_causal_more_keys", 4, 7, True),
+                                        ("attention_causal_fewer_keys", 7, 4, True)):
+        inputs = {n: cases.normal(2, 3, *shape) for n, shape in
+                  (("q", (queries, 4)), ("k", (keys, 4)), ("v", (keys, 5)))}
+        cases.add(case, inputs, lambda t: F.scaled_dot_product_attention(*t.values(), is_causal=causal), causal=causal)
+
+
 def write(save):
     cases = Cases(seed=60)
     add_first_order(cases)
     add_quadratic(cases)
     add_optimizers(cases)
-    add_elementwise(cases)
+    # Each with draws of its own, so that none moves another's.
+    families = add_pooling, add_reductions, add_upsampling, add_global_response_norm, add_attention, add_elementwise
+    for seed, add in enumerate(families, start=61):
+        cases.draw.manual_seed(seed)
+        add(cases)
     save("ops", cases.tensors, {"what": "single operations in float64: inputs, output, upstream gradient, gradients",
                                 "torch": torch.__version__, "attributes": json.dumps(cases.attributes)})

@@ -226,6 +226,11 @@ TEST_CASE("module: ConvNeXt's start is normal(0.02) with zero biases; norms star
   const auto entries = norm.tensors();
   for (size_t i = 0; i < 4; ++i)
     CHECK(entries[i].tensor->to_vector<float>() == std::vector<float>(3, i == 0 || i == 3 ? 1.0f : 0.0f));
+
+  GlobalResponseNorm response(2);
+  response.initialize(2);
+  const Tensor x = Tensor::from(std::vector<float>{1, -2, 3, 4}, {1, 2, 1, 2});
+  CHECK(response(x).to_vector<float>() == x.to_vector<float>());
 }
 
 }  // namespace parabola
