@@ -70,7 +70,7 @@ void run(const Flags& given) {
   } else {
     // The adapters still contribute nothing: this is the base's own score.
     const int64_t batches = (data.test->size() + recipe.batch - 1) / recipe.batch;
-    progress.begin("before", batches, 0, recipe.epochs * ((data.train->size() + recipe.batch - 1) / recipe.batch));
+    progress.begin("before", batches, 0, recipe.epochs * recipe.steps_per_epoch(data.train->size()));
     const Score before =
         evaluate(*loaded.model, data.test, loaded.preprocessing, recipe.batch, [&](int64_t n) { progress.step(n); });
     progress.end(concat("before: test top-1 ", format_percent(before.top1())));

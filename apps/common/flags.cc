@@ -336,16 +336,22 @@ void declare(Parser& p, Flags& f) {
     f.momentum = number(t, 0, "a number from 0 to below 1");
     if (*f.momentum >= 1) refuse("got ", in_quotes(t), ", expected a number from 0 to below 1");
   });
+  p.toggle(train | adapt, "--nesterov", "of sgd: Nesterov's form of the momentum", f.nesterov);
   p.value(train | adapt, "--weight-decay", "X", "pull of the weights towards zero",
           [&](Text t) { f.weight_decay = not_negative(t); });
-  p.value(train | adapt, "--schedule", "NAME", "of the learning rate: constant or cosine", [&](Text t) {
-    f.schedule = choice(t, {"constant", "cosine"}, {"step"});
-  });
+  p.value(train | adapt, "--schedule", "NAME",
+          "of the learning rate: constant, cosine, or step: a tenth after half\nof the steps, a hundredth after three "
+          "quarters",
+          [&](Text t) {
+            f.schedule = choice(t, {"constant", "step", "cosine"});
+          });
   p.value(train | adapt, "--warmup", "EPOCHS", "the learning rate rises over these",
           [&](Text t) { f.warmup = not_negative(t); });
   p.value(train | adapt, "--clip", "NORM", "largest norm of the whole gradient; 0: no clipping",
           [&](Text t) { f.clip = not_negative(t); });
-  for (const char* flag : {"--ema", "--label-smoothing", "--accumulate"}) p.planned(train | adapt, flag);
+  p.value(train | adapt, "--accumulate", "N", "batches whose gradients are averaged for one step (default 1)",
+          [&](Text t) { f.accumulate = whole(t, 1); });
+  for (const char* flag : {"--ema", "--label-smoothing"}) p.planned(train | adapt, flag);
 
   p.group("Adapters");
   p.value(adapt, "--method", "NAME", "quadratic, lora, head, full or none (default quadratic)", [&](Text t) {

@@ -30,6 +30,7 @@ struct Flags {
   std::optional<int64_t> limit;                     // at least 1
   std::optional<int64_t> images;                    // demo: training images of the base, at least 1
   std::optional<int64_t> batch;                     // at least 1
+  int64_t accumulate = 1;                           // batches a step, at least 1
   std::optional<std::vector<std::string>> augment;  // crop, flip; empty: none
 
   // training
@@ -38,8 +39,9 @@ struct Flags {
   std::optional<std::string> optimizer;  // sgd, adamw
   std::optional<double> lr;              // at least 0, as the next two
   std::optional<double> momentum;        // below 1
+  bool nesterov = false;
   std::optional<double> weight_decay;
-  std::optional<std::string> schedule;  // constant, cosine
+  std::optional<std::string> schedule;  // constant, step, cosine
   std::optional<double> warmup;         // epochs, at least 0
   std::optional<double> clip;           // largest global norm of the gradient; 0: no clipping
 

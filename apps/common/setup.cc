@@ -69,13 +69,18 @@ Recipe recipe_for(const Flags& flags, const Recipe& usual, int64_t images) {
   if (flags.optimizer) recipe.optimizer = *flags.optimizer;
   if (flags.lr) recipe.learning_rate = *flags.lr;
   if (flags.momentum) recipe.momentum = *flags.momentum;
+  recipe.nesterov = flags.nesterov;
   if (flags.weight_decay) recipe.weight_decay = *flags.weight_decay;
   if (flags.schedule) recipe.schedule = *flags.schedule;
   if (flags.clip) recipe.clip = *flags.clip;
   if (flags.batch) recipe.batch = *flags.batch;
   if (flags.epochs) recipe.epochs = *flags.epochs;
-  const double batches = static_cast<double>((images + recipe.batch - 1) / recipe.batch);
-  if (flags.warmup) recipe.warmup_steps = std::llround(*flags.warmup * batches);
+  recipe.accumulate = flags.accumulate;
+  if (flags.warmup)
+    recipe.warmup_steps = std::llround(*flags.warmup * static_cast<double>(recipe.steps_per_epoch(images)));
+  if (recipe.nesterov && (recipe.optimizer != "sgd" || recipe.momentum == 0))
+    throw UsageError(concat("--nesterov: no effect with ", recipe.optimizer, " at a momentum of ", recipe.momentum,
+                            ", expected sgd with a momentum above 0"));
   return recipe;
 }
 
@@ -94,10 +99,11 @@ Checkpoint checkpoint_of(const std::string& name) {
 
 std::string describe(const Recipe& r, const Augmentation& augmentation) {
   std::string text = concat(r.optimizer, " lr ", r.learning_rate);
-  if (r.optimizer == "sgd") text += concat(" momentum ", r.momentum);
+  if (r.optimizer == "sgd") text += concat(r.nesterov ? " Nesterov momentum " : " momentum ", r.momentum);
   text += concat(" weight decay ", r.weight_decay, ", ", r.schedule, " schedule, ", r.warmup_steps,
                  " warm-up steps, clip ");
   text += r.clip > 0 ? concat(r.clip) : std::string("none");
+  if (r.accumulate > 1) text += concat(", ", r.accumulate, " batches a step");
   return text + concat(", batch ", r.batch, ", epochs ", r.epochs, ", augment ", augmentation.str());
 }
 

@@ -7,6 +7,7 @@
 
 #include "engine/core/error.h"
 #include "engine/io/safetensors.h"
+#include "engine/ops/binary.h"
 #include "engine/ops/cross_entropy.h"
 #include "engine/tape/executor.h"
 #include "optim/adamw.h"
@@ -20,7 +21,8 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 
 std::unique_ptr<Optimizer> make_optimizer(const Module& model, const Recipe& r) {
   if (r.optimizer == "sgd")
-    return std::make_unique<Sgd>(trainable(model), Sgd::Options{r.learning_rate, r.momentum, r.weight_decay, r.clip});
+    return std::make_unique<Sgd>(trainable(model),
+                                 Sgd::Options{r.learning_rate, r.momentum, r.weight_decay, r.clip, r.nesterov});
   return std::make_unique<AdamW>(trainable(model), AdamW::Options{r.learning_rate, r.weight_decay, r.clip});
 }
 
@@ -40,52 +42,68 @@ Trainer::Trainer(Module& model, DatasetPtr train, DatasetPtr test, TrainerSettin
                                  .device = device_of(model)}),
       optimizer_(settings_.recipe.epochs > 0 ? make_optimizer(model, settings_.recipe) : nullptr) {
   curves_.title = settings_.title;
-  curves_.steps_per_epoch = static_cast<double>(loader_.batches());
+  curves_.steps_per_epoch = static_cast<double>(settings_.recipe.steps_per_epoch(loader_.images()));
 }
 
-double Trainer::step(const Batch& batch, Score& score) {
-  const Schedule schedule{settings_.recipe.schedule, settings_.recipe.learning_rate, settings_.recipe.warmup_steps,
-                          settings_.recipe.epochs * loader_.batches()};
+// Forward and backward of one batch, which has this share of the step's images: the gradients of all batches of a step
+// add up to that of the mean over its images. Returns the batch's own mean loss.
+double Trainer::differentiate(const Batch& batch, double share) {
+  const auto number = static_cast<uint64_t>(epoch_ * loader_.batches() + batch_);  // in the run: keys random masks
+  Tape tape({.checkpoint = settings_.checkpoint, .seed = settings_.seed, .step = number});
+  const Tensor loss = [&] {
+    const Tensor logits = model_(batch.images);
+    add_batch(epoch_score_, logits, batch.labels);
+    return cross_entropy(logits, batch.labels);  // the logits' handle ends here, so backward may free them
+  }();
+  const double value = loss.item();
+  if (!std::isfinite(value))
+    throw DivergedError(concat("training: the loss is ", value, " at step ", steps_ + 1,
+                               ", expected a finite number; a smaller --lr or --clip 1 usually helps"));
+  tape.backward(loss * Tensor::full({}, share, loss.dtype(), Category::inputs, loss.device()));
+  return value;
+}
+
+// One step of the optimizer on the next so many images, in batches. Returns the mean loss.
+double Trainer::step(int64_t images) {
+  const Recipe& recipe = settings_.recipe;
+  const Schedule schedule{recipe.schedule, recipe.learning_rate, recipe.warmup_steps,
+                          recipe.epochs * recipe.steps_per_epoch(loader_.images())};
   optimizer_->set_learning_rate(schedule.rate(steps_));
-  double loss_value = 0;
-  {
-    Tape tape({.checkpoint = settings_.checkpoint, .seed = settings_.seed, .step = static_cast<uint64_t>(steps_)});
-    const Tensor loss = [&] {
-      const Tensor logits = model_(batch.images);
-      add_batch(score, logits, batch.labels);
-      return cross_entropy(logits, batch.labels);  // the logits' handle ends here, so backward may free them
-    }();
-    loss_value = loss.item();
-    if (!std::isfinite(loss_value))
-      throw DivergedError(concat("training: the loss is ", loss_value, " at step ", steps_ + 1,
-                                 ", expected a finite number; a smaller --lr or --clip 1 usually helps"));
-    tape.backward(loss);
+  double loss = 0;
+  for (int64_t seen = 0; seen < images; ++batch_) {
+    Batch batch;
+    const bool more = loader_.next(batch);
+    PARABOLA_ASSERT(more);
+    const double share = static_cast<double>(batch.labels.elements()) / static_cast<double>(images);
+    loss += share * differentiate(batch, share);
+    seen += batch.labels.elements();
   }
   optimizer_->step();
-  curves_.train_loss.push_back(loss_value);
+  curves_.train_loss.push_back(loss);
   curves_.learning_rate.push_back(optimizer_->learning_rate());
   ++steps_;
-  return loss_value;
+  return loss;
 }
 
 void Trainer::train_epoch(int64_t epoch) {
-  const int64_t batches = loader_.batches(), epochs = settings_.recipe.epochs;
+  const Recipe& recipe = settings_.recipe;
+  const int64_t all = loader_.images(), steps = recipe.steps_per_epoch(all), epochs = recipe.epochs;
   if (progress_)
-    progress_->begin(concat(settings_.label, "epoch ", epoch + 1, "/", epochs), batches, batch_,
-                     (epochs - epoch - 1) * batches + settings_.steps_after);
+    progress_->begin(concat(settings_.label, "epoch ", epoch + 1, "/", epochs), steps, batch_ / recipe.accumulate,
+                     (epochs - epoch - 1) * steps + settings_.steps_after);
   model_.set_training(true);
   loader_.start(epoch, batch_);
   double last_save = now(), begun = now();
-  for (Batch batch; loader_.next(batch);) {
-    const double loss = step(batch, epoch_score_);
-    ++batch_;
+  while (batch_ < loader_.batches()) {
+    const int64_t images = std::min(all - batch_ * recipe.batch, recipe.batch * recipe.accumulate);
+    const double loss = step(images);
     WorkCounters& work = Executor::instance().work;  // summed up here, so that a state within an epoch has all of it
     result_.flops += std::exchange(work.flops, 0);
     result_.replay_flops += std::exchange(work.replay_flops, 0);
     result_.seconds += now() - begun;
     begun = now();
-    if (progress_) progress_->step(batch.labels.elements(), loss, epoch_score_.top1());
-    if (!settings_.folder.empty() && batch_ < batches && now() - last_save >= settings_.save_every) {
+    if (progress_) progress_->step(images, loss, epoch_score_.top1());
+    if (!settings_.folder.empty() && batch_ < loader_.batches() && now() - last_save >= settings_.save_every) {
       save_state();
       last_save = begun = now();
     }

@@ -64,7 +64,8 @@ class Trainer {
 
  private:
   void train_epoch(int64_t epoch);
-  double step(const Batch& batch, Score& score);
+  double step(int64_t images);
+  double differentiate(const Batch& batch, double share);
   void save_state() const;
   std::vector<std::pair<std::string, Tensor>> state_tensors() const;
   std::string state_path(const std::string& folder) const;

@@ -69,11 +69,12 @@ void sgd_forward(const ForwardArgs& args) {
   const auto& attributes = args.attributes.get<SgdAttributes>();
   const T scale = clip_scale<T>(args.inputs[0], attributes.max_norm), rate = static_cast<T>(args.step->learning_rate),
           momentum = static_cast<T>(attributes.momentum), decay = static_cast<T>(attributes.weight_decay);
+  const bool nesterov = attributes.nesterov;
   update_all<T>(args, attributes, [=](int64_t begin, int64_t end, const std::array<T*, 4>& tensors) {
     T *p = tensors[0], *g = tensors[1], *m = tensors[2];
     for (int64_t i = begin; i < end; ++i) {
       T d = std::fma(decay, p[i], scale * g[i]);
-      if (m) m[i] = d = std::fma(momentum, m[i], d);
+      if (m) m[i] = std::fma(momentum, m[i], d), d = nesterov ? std::fma(momentum, m[i], d) : m[i];
       p[i] = std::fma(-rate, d, p[i]);
     }
   });

@@ -25,7 +25,7 @@ __global__ void sgd_update(SgdTable<T> table, SgdAttributes attributes, const T*
     T *p = row.data[0], *g = row.data[1], *m = row.data[2];
     for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
       T d = std::fma(decay, p[i], scale * g[i]);
-      if (m) m[i] = d = std::fma(momentum, m[i], d);
+      if (m) m[i] = std::fma(momentum, m[i], d), d = attributes.nesterov ? std::fma(momentum, m[i], d) : m[i];
       p[i] = std::fma(-rate, d, p[i]);
     }
   });

@@ -14,10 +14,11 @@ namespace parabola {
 // clip_grad_norm_ does; they stay as they are in memory.
 struct SgdAttributes {
   double momentum = 0, weight_decay = 0, max_norm = 0;
+  bool nesterov = false;
 };
 
-// d = g + weight_decay p;  m = momentum m + d;  p -= rate m: torch.optim.SGD, where the momenta start as zeros. They
-// may be left out where momentum is 0.
+// d = g + weight_decay p;  m = momentum m + d;  p -= rate m, or with nesterov p -= rate (d + momentum m):
+// torch.optim.SGD, where the momenta start as zeros. They may be left out where momentum is 0.
 void sgd(std::span<const Tensor> parameters, std::span<const Tensor> gradients, std::span<const Tensor> momenta,
          const SgdAttributes& attributes, const Tensor& norm = {});
 

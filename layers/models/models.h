@@ -13,13 +13,18 @@ namespace parabola {
 struct Recipe {
   std::string optimizer;  // "sgd", "adamw"
   double learning_rate;
-  double momentum = 0;  // of sgd
+  double momentum = 0;    // of sgd
+  bool nesterov = false;  // of its momentum
   double weight_decay = 0;
-  std::string schedule = "cosine";
-  int64_t warmup_steps = 0;  // linear, from 0
-  double clip = 0;           // global norm of the gradient; 0: none
+  std::string schedule = "cosine";  // "constant", "step", "cosine"
+  int64_t warmup_steps = 0;         // linear, from 0
+  double clip = 0;                  // global norm of the gradient; 0: none
   int64_t batch = 128;
+  int64_t accumulate = 1;  // batches a step
   int64_t epochs = 1;
+
+  // Steps of the optimizer in an epoch of so many images.
+  int64_t steps_per_epoch(int64_t images) const { return (images + batch * accumulate - 1) / (batch * accumulate); }
 };
 
 struct ModelOptions {

@@ -111,6 +111,31 @@ TEST_CASE("train: the same bits whatever the threads and the policy, others with
   CHECK(read_file(out + "/model.safetensors") != *models.begin());
 }
 
+TEST_CASE("train: batches whose gradients are accumulated make the step of one large batch") {
+  // 100 images: 64 and 36, or 16 four times and 16, 16, 4. No BatchNorm, so an image does not know its batch.
+  const Arguments command{"train",       "--model", "mlp",        "--data", "synthetic",  "--limit", "100",
+                          "--optimizer", "sgd",     "--momentum", "0.9",    "--nesterov", "--lr",    "0.05",
+                          "--schedule",  "step",    "--epochs",   "2",      "--warmup",   "0.5"};
+  const std::string whole = new_folder(), parts = new_folder();
+  const Json expected = result_of(command + Arguments{"--batch", "64", "--out", whole}),
+             result = result_of(command + Arguments{"--batch", "16", "--accumulate", "4", "--out", parts});
+  CHECK(result.at("steps") == 4);
+  CHECK(expected.at("steps") == 4);
+  CHECK(double(result.at("train_loss")) == doctest::Approx(double(expected.at("train_loss"))).epsilon(1e-6));
+  CHECK(log_of(whole)[0].at("learning_rate") == log_of(parts)[0].at("learning_rate"));
+  CHECK(result.at("peak_activation_bytes") < expected.at("peak_activation_bytes"));
+  const Safetensors one(whole + "/model.safetensors"), other(parts + "/model.safetensors");
+  for (const TensorEntry& entry : one.entries()) {
+    CAPTURE(entry.name);
+    std::vector<float> a(static_cast<size_t>(entry.shape.elements())), b(a.size());
+    one.read(entry, DType::f32, reinterpret_cast<std::byte*>(a.data()), a.size() * sizeof(float));
+    other.read(*other.find(entry.name), DType::f32, reinterpret_cast<std::byte*>(b.data()), b.size() * sizeof(float));
+    double worst = 0;
+    for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(double(a[i]) - double(b[i])));
+    CHECK(worst < 1e-6);
+  }
+}
+
 TEST_CASE("train: a run that was killed twice and resumed ends as one that ran straight through") {
   const std::string straight = new_folder(), broken = new_folder();
   const Json expected = result_of(convnext + Arguments{"--out", straight});
@@ -170,6 +195,7 @@ TEST_CASE("train: wrong input is refused with one line, and leaves nothing behin
   refused({"train", "--model", "mlp", "--data", "synthetics"}, "synthetics");
   refused({"train", "--model", "mlp", "--data", "cifar10:" + folder}, folder);
   refused({"train", "--model", "mlp", "--data", "synthetic", "--epochs", "-1"}, "--epochs");
+  refused({"train", "--model", "mlp", "--data", "synthetic", "--nesterov"}, "--nesterov: no effect with adamw");
   refused({"train", "--model", "mlp", "--data", "synthetic", "--rank", "2"}, "--rank");
   refused({"train", "--model", "mlp", "--data", "synthetic", "--memory-budget", "1GB"}, "not built yet");
   refused({"train", "--model", "mlp", "--data", "synthetic", "--device", "cuda:99"}, "--device");

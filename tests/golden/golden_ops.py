@@ -192,19 +192,23 @@ def add_quadratic(cases):
               functools.partial(normed_quadratic_by_hand, conv, eps), **conv.attributes, momentum=0.1, eps=eps)
 
 
-def add_optimizers(cases, steps=5, size=7):
+def add_path(cases, case, optimizer, options, steps, size):
     """grad: the gradient given at each step; parameter: the vector before the first step and after each."""
+    parameter, gradients = cases.normal(size).requires_grad_(), cases.normal(steps, size)
+    gradients[:, 0] = 0  # decays, and never divides zero by zero
+    update, path = optimizer([parameter], foreach=False, **options), [parameter.detach().clone()]
+    for g in gradients:
+        parameter.grad = g.clone()
+        update.step()
+        path.append(parameter.detach().clone())
+    cases.keep(case, {"grad": gradients, "parameter": torch.stack(path)}, **options)
+
+
+def add_optimizers(cases, steps=5, size=7):
     sgd = dict(lr=0.1, momentum=0.9, weight_decay=5e-4)
     adamw = dict(lr=1e-2, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
     for case, optimizer, options in (("sgd", torch.optim.SGD, sgd), ("adamw", torch.optim.AdamW, adamw)):
-        parameter, gradients = cases.normal(size).requires_grad_(), cases.normal(steps, size)
-        gradients[:, 0] = 0  # decays, and never divides zero by zero
-        update, path = optimizer([parameter], foreach=False, **options), [parameter.detach().clone()]
-        for g in gradients:
-            parameter.grad = g.clone()
-            update.step()
-            path.append(parameter.detach().clone())
-        cases.keep(case, {"grad": gradients, "parameter": torch.stack(path)}, **options)
+        add_path(cases, case, optimizer, options, steps, size)
     for case, max_norm in (("clip_grad_norm", 1.5), ("clip_grad_norm_below", 100.0)):
         before = {"first": cases.normal(3, 2), "second": cases.normal(5)}
         leaves = {n: torch.zeros_like(g).requires_grad_() for n, g in before.items()}
@@ -213,6 +217,8 @@ def add_optimizers(cases, steps=5, size=7):
         norm = torch.nn.utils.clip_grad_norm_(leaves.values(), max_norm, foreach=False)
         cases.keep(case, {**{f"before/{n}": g for n, g in before.items()}, "norm": norm,
                           **{f"after/{n}": p.grad for n, p in leaves.items()}}, max_norm=max_norm)
+    # Last: the draws of the cases above stay what they were.
+    add_path(cases, "sgd_nesterov", torch.optim.SGD, dict(sgd, nesterov=True), steps, size)
 
 
 def add_elementwise(cases):

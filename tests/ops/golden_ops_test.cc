@@ -68,8 +68,9 @@ TEST_CASE("golden: cross_entropy") {
 
 TEST_CASE("golden: five steps of sgd and adamw") {
   for (const DType dtype : both) {
-    for (const bool is_sgd : {true, false}) {
-      const GoldenCase golden(is_sgd ? "sgd" : "adamw", dtype);
+    for (const char* name : {"sgd", "sgd_nesterov", "adamw"}) {
+      const bool is_sgd = std::string(name) != "adamw", nesterov = std::string(name) == "sgd_nesterov";
+      const GoldenCase golden(name, dtype);
       const Tensor path = golden.get("parameter"), gradients = golden.get("grad");
       const Tensor p = row(path, 0).clone(Category::parameters);
       const Tensor m = Tensor::full(p.shape(), 0, dtype), v = Tensor::full(p.shape(), 0, dtype);
@@ -81,7 +82,7 @@ TEST_CASE("golden: five steps of sgd and adamw") {
         step.update = i + 1;
         const std::vector<Tensor> ps = {p}, gs = {row(gradients, i)}, ms = {m}, vs = {v};
         if (is_sgd) {
-          sgd(ps, gs, ms, {.momentum = 0.9, .weight_decay = 5e-4});
+          sgd(ps, gs, ms, {.momentum = 0.9, .weight_decay = 5e-4, .nesterov = nesterov});
         } else {
           adamw(ps, gs, ms, vs, {.weight_decay = 0.01});
         }

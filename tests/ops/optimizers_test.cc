@@ -60,7 +60,7 @@ struct Reference {
   void sgd(const Array& g, const SgdAttributes& a) {
     for (size_t i = 0; i < p.size(); ++i) {
       m[i] = a.momentum * m[i] + scale * g[i] + a.weight_decay * p[i];
-      p[i] -= rate * m[i];
+      p[i] -= rate * (a.nesterov ? scale * g[i] + a.weight_decay * p[i] + a.momentum * m[i] : m[i]);
     }
   }
   void adamw(const Array& g, const AdamwAttributes& a, int t) {
@@ -148,6 +148,7 @@ TEST_CASE("sgd") {
   check_everywhere(SgdAttributes{.momentum = 0.9});
   check_everywhere(SgdAttributes{.momentum = 0.9, .weight_decay = 0.1, .max_norm = 2});
   check_everywhere(SgdAttributes{.weight_decay = 0.1, .max_norm = 1e6});
+  check_everywhere(SgdAttributes{.momentum = 0.9, .weight_decay = 0.1, .max_norm = 2, .nesterov = true});
 }
 
 TEST_CASE("adamw") {

@@ -31,7 +31,7 @@ void square_step(const Tensor& p, Optimizer& optimizer) {
 
 }  // namespace
 
-TEST_CASE("schedule: warm-up rises linearly to the peak, cosine falls to nothing") {
+TEST_CASE("schedule: warm-up rises linearly to the peak, cosine falls to nothing, step at its milestones") {
   const Schedule cosine{.kind = "cosine", .peak = 2.0, .warmup_steps = 4, .total_steps = 12};
   CHECK(cosine.rate(0) == doctest::Approx(0.5));
   CHECK(cosine.rate(3) == doctest::Approx(2.0));
@@ -42,6 +42,16 @@ TEST_CASE("schedule: warm-up rises linearly to the peak, cosine falls to nothing
   const Schedule constant{.kind = "constant", .peak = 0.3, .warmup_steps = 0, .total_steps = 10};
   CHECK(constant.rate(0) == 0.3);
   CHECK(constant.rate(1000) == 0.3);
+  const Schedule step{.kind = "step", .peak = 0.5, .warmup_steps = 2, .total_steps = 8};
+  CHECK(step.rate(0) == 0.25);
+  CHECK(step.rate(3) == 0.5);
+  CHECK(step.rate(4) == doctest::Approx(0.05));  // half of the steps lie behind
+  CHECK(step.rate(5) == doctest::Approx(0.05));
+  CHECK(step.rate(6) == doctest::Approx(0.005));
+  CHECK(step.rate(7) == doctest::Approx(0.005));
+  const Schedule own{.kind = "step", .peak = 1, .total_steps = 10, .milestones = {0.25}, .gamma = 0.5};
+  CHECK(own.rate(2) == 1);
+  CHECK(own.rate(3) == 0.5);
   // A run shorter than its warm-up never divides by zero.
   CHECK(std::isfinite(Schedule{.warmup_steps = 20, .total_steps = 3}.rate(25)));
 }
@@ -57,6 +67,16 @@ TEST_CASE("sgd: two steps with momentum and weight decay by hand") {
   // m = 0.9 * 2.5 + 2.5 * 0.75 = 4.125
   CHECK(p.at(0) == doctest::Approx(0.75 - 0.4125));
   CHECK(optimizer.updates() == 2);
+}
+
+TEST_CASE("sgd: Nesterov's momentum by hand, and not without momentum") {
+  const Tensor p = parameter({1.0});
+  Sgd optimizer({p}, {.lr = 0.1, .momentum = 0.5, .nesterov = true});
+  square_step(p, optimizer);  // d = 2, m = 2, p -= 0.1 (2 + 0.5 * 2)
+  CHECK(p.at(0) == doctest::Approx(0.7));
+  square_step(p, optimizer);  // d = 1.4, m = 2.4, p -= 0.1 (1.4 + 0.5 * 2.4)
+  CHECK(p.at(0) == doctest::Approx(0.44));
+  CHECK_THROWS_WITH_AS(Sgd({p}, {.nesterov = true}), doctest::Contains("expected a momentum above 0"), UsageError);
 }
 
 TEST_CASE("adamw: the first step moves every element by the learning rate, whatever its gradient") {
