@@ -12,7 +12,7 @@
 namespace parabola {
 namespace {
 
-constexpr const char* known = "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR, synthetic[:CLASSES]";
+constexpr const char* known = "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR, cifar100:DIR, synthetic[:CLASSES]";
 constexpr const char* debian_fashion_mnist = "/usr/share/datasets/fashion-mnist";  // package dataset-fashion-mnist
 
 DataSplits open_mnist(const std::string& name, const std::string& folder, const std::vector<std::string>& class_names) {
@@ -39,10 +39,10 @@ DataSplits open_synthetic(const std::string& argument, ImageSize size) {
 DataSplits open_whole(const std::string& spec, ImageSize synthetic_size) {
   const size_t colon = std::min(spec.find(':'), spec.size());
   const std::string name = spec.substr(0, colon), argument = spec.substr(std::min(colon + 1, spec.size()));
-  if (name == "cifar100" || name == "imagefolder") {
+  if (name == "imagefolder") {
     fail<UsageError>("--data", name, " is not built yet: expected one of ", known);
   }
-  const bool needs_folder = name == "mnist" || name == "cifar10";
+  const bool needs_folder = name == "mnist" || name == "cifar10" || name == "cifar100";
   if (argument.empty() && (needs_folder || colon < spec.size())) {
     fail<UsageError>("--data", "nothing follows the name: got ", printable(spec), ", expected one of ", known);
   }
@@ -53,6 +53,7 @@ DataSplits open_whole(const std::string& spec, ImageSize synthetic_size) {
   }
   if (name == "mnist") return open_mnist(name, argument, {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"});
   if (name == "cifar10") return {read_cifar10_train(argument), read_cifar10_test(argument), "crop,flip"};
+  if (name == "cifar100") return {read_cifar100_train(argument), read_cifar100_test(argument), "crop,flip"};
   if (name == "synthetic") return open_synthetic(argument, synthetic_size);
   fail<UsageError>("--data", "unknown data set: got ", printable(name), ", expected one of ", known);
 }

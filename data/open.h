@@ -19,10 +19,10 @@ struct ImageSize {
   int width = 32;
 };
 
-// Opens `fashion-mnist[:DIR]`, `mnist:DIR`, `cifar10:DIR` or `synthetic[:CLASSES]` (1,024 training and 256 test images
-// of synthetic_size, the only data set that fits itself to a model). limit: only the first so many images of each
-// split; 0: all. UsageError: an unknown data set, a missing or needless argument, a folder without the files;
-// FormatError: bad files.
+// Opens `fashion-mnist[:DIR]`, `mnist:DIR`, `cifar10:DIR`, `cifar100:DIR` or `synthetic[:CLASSES]` (1,024 training and
+// 256 test images of synthetic_size, the only data set that fits itself to a model). limit: only the first so many
+// images of each split; 0: all. UsageError: an unknown data set, a missing or needless argument, a folder without the
+// files; FormatError: bad files.
 DataSplits open_data(const std::string& spec, int64_t limit = 0, ImageSize synthetic_size = {});
 
 }  // namespace parabola

@@ -304,7 +304,7 @@ void declare(Parser& p, Flags& f) {
 
   p.group("Data");
   p.value(train | adapt | evaluate, "--data", "SPEC",
-          "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR or synthetic[:CLASSES]\n(required)",
+          "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR, cifar100:DIR or\nsynthetic[:CLASSES] (required)",
           [&](Text t) { f.data = some_text(t, "a data set"); });
   p.value(demo, "--data", "DIR", "folder of Fashion-MNIST (default: Debian's dataset-fashion-mnist)",
           [&](Text t) { f.data = some_text(t, "a folder"); });
