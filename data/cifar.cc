@@ -1,9 +1,8 @@
 #include "data/cifar.h"
 
-#include <algorithm>
 #include <filesystem>
-#include <sstream>
 
+#include "data/class_names.h"
 #include "engine/core/error.h"
 #include "engine/io/input_file.h"
 
@@ -12,7 +11,6 @@ namespace {
 
 constexpr int side = 32;
 constexpr size_t plane = side * side;
-constexpr size_t max_names_bytes = 16384;  // of a file of class names; CIFAR-100's has under 1,000
 
 // What the two sets differ in.
 struct Format {
@@ -51,29 +49,13 @@ void append_file(const Format& format, const std::string& path, std::vector<uint
   }
 }
 
-std::vector<std::string> read_class_names(const Format& format, const std::string& folder) {
+std::vector<std::string> class_names(const Format& format, const std::string& folder) {
   const std::string path = concat(folder, "/", format.names_file);
-  std::vector<std::string> names;
   std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) {
-    if (format.classes == 10)
-      return {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"};
-    for (size_t label = 0; label < format.classes; ++label) names.push_back(std::to_string(label));
-    return names;
-  }
-  const InputFile file(path);
-  std::string text(std::min<size_t>(file.size(), max_names_bytes), ' ');
-  file.read(0, text.data(), text.size());
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    if (!line.empty() && line.back() == '\r') line.pop_back();
-    if (!line.empty()) names.push_back(line);
-  }
-  if (names.size() != format.classes) {
-    fail<FormatError>(printable(path, 400), "class names: got ", names.size(), ", expected ", format.classes,
-                      ", one a line");
-  }
-  return names;
+  if (std::filesystem::exists(path, ignored)) return read_class_names(path, format.classes);
+  if (format.classes == 10)
+    return {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"};
+  return numbered_classes(format.classes);
 }
 
 DatasetPtr read_files(const Format& format, const char* split, const std::string& folder,
@@ -84,7 +66,7 @@ DatasetPtr read_files(const Format& format, const char* split, const std::string
                    .size = static_cast<int64_t>(labels.size()),
                    .height = side,
                    .width = side,
-                   .class_names = read_class_names(format, folder)};
+                   .class_names = class_names(format, folder)};
   return memory_dataset(std::move(info), 3, std::move(pixels), std::move(labels), folder);
 }
 
