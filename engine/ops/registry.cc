@@ -18,6 +18,8 @@
 #include "engine/ops/optimizers.h"
 #include "engine/ops/pad.h"
 #include "engine/ops/permute.h"
+#include "engine/ops/pooling/avg_pool2d.h"
+#include "engine/ops/pooling/max_pool2d.h"
 #include "engine/ops/quadratic_conv2d/quadratic_conv2d.h"
 #include "engine/ops/quadratic_conv2d/quadratic_conv2d_normed.h"
 #include "engine/ops/quadratic_conv2d/quadratic_conv2d_shared.h"
@@ -25,7 +27,6 @@
 #include "engine/ops/reduce.h"
 #include "engine/ops/relu.h"
 #include "engine/ops/slice.h"
-#include "engine/ops/softmax.h"
 #include "engine/ops/view.h"
 
 namespace parabola {
@@ -33,7 +34,9 @@ namespace parabola {
 std::span<const OpDef* const> all_ops() {
   static constexpr std::array ops = {
       &adamw_op,
+      &adaptive_avg_pool2d_op,
       &add_op,
+      &avg_pool2d_op,
       &batch_norm_inference_op,
       &batch_norm_op,
       &concat_op,
@@ -47,6 +50,7 @@ std::span<const OpDef* const> all_ops() {
       &layer_norm_op,
       &linear_op,
       &matmul_op,
+      &max_pool2d_op,
       &mean_op,
       &multiply_op,
       &pad_op,

@@ -215,10 +215,33 @@ def add_optimizers(cases, steps=5, size=7):
                           **{f"after/{n}": p.grad for n, p in leaves.items()}}, max_norm=max_norm)
 
 
+def add_pooling(cases):
+    def add(case, pool, shape, **options):
+        cases.add(case, {"input": cases.normal(*shape)}, lambda t: pool(t["input"], **options), **options)
+
+    overlapping = dict(kernel_size=3, stride=2, padding=1)
+    add("max_pool2d", F.max_pool2d, (2, 3, 7, 8), **overlapping)
+    add("max_pool2d_ceil", F.max_pool2d, (2, 3, 5, 6), kernel_size=2, ceil_mode=True)
+    add("avg_pool2d", F.avg_pool2d, (2, 3, 7, 8), **overlapping)
+    add("avg_pool2d_ceil", F.avg_pool2d, (2, 3, 6, 7), **overlapping, ceil_mode=True)
+    add("avg_pool2d_ceil_no_padding", F.avg_pool2d, (2, 3, 6, 7), **overlapping, ceil_mode=True,
+        count_include_pad=False)
+    add("adaptive_avg_pool2d", F.adaptive_avg_pool2d, (2, 3, 7, 5), output_size=(3, 4))
+    add("adaptive_avg_pool2d_more", F.adaptive_avg_pool2d, (2, 3, 7, 5), output_size=(9, 1))
+
+
+def add_reductions(cases):
+    # Halves, so that many are equal: the first of them gets the gradient.
+    cases.add("max", {"input": (2 * cases.normal(3, 7, 5)).round() / 2}, lambda t: t["input"].max(1).values, dim=1)
+
+
 def write(save):
     cases = Cases(seed=60)
     add_first_order(cases)
     add_quadratic(cases)
     add_optimizers(cases)
+    for seed, add in ((61, add_pooling), (62, add_reductions)):  # draws of their own, so that none moves another's
+        cases.draw.manual_seed(seed)
+        add(cases)
     save("ops", cases.tensors, {"what": "single operations in float64: inputs, output, upstream gradient, gradients",
                                 "torch": torch.__version__, "attributes": json.dumps(cases.attributes)})
