@@ -18,7 +18,8 @@ void run(const Flags& given) {
   std::ostream& out = human_output(flags.json);
   if (flags.list_models) return list_models(out);
   const ModelInfo& info = model_info(flags.model);
-  const DataSplits data = open_data_for(flags, info);
+  DataSplits data = open_data_for(flags, info, out);
+  const int64_t skipped = skip_bad_images(flags, data, out);
   const int classes = data.train->classes();
   LoadedModel loaded = load_model(flags, classes);
   if (loaded.adapters)
@@ -44,27 +45,27 @@ void run(const Flags& given) {
       << printable(flags.weights) << "\n"
       << "method  " << describe_method(flags.method, loaded) << ", "
       << format_count(parameter_count(*loaded.model, true)) << " trainable parameters\n"
-      << "data    " << flags.data << ", " << format_count(data.train->size()) << " training and "
-      << format_count(data.test->size()) << " test images\n"
+      << "data    " << describe(data, loaded.preprocessing) << "\n"
       << "recipe  " << describe(recipe, augmentation) << "\n"
       << "run     " << flags.device.str() << ", " << thread_pool().threads() << " threads, checkpoint "
       << flags.checkpoint << ", seed " << flags.seed << "\n";
 
   Progress progress(out);
-  Trainer trainer(*loaded.model, data.train, data.test,
-                  {.title = "adapt " + info.name + " on " + flags.data + ", " + flags.method,
-                   .fingerprint = concat("adapt ", info.name, ", ", describe_method(flags.method, loaded), " scale ",
-                                         flags.scale.value_or(0), " bn ", flags.bn, ", data ", flags.data, " limit ",
-                                         flags.limit.value_or(0), ", seed ", flags.seed, ", weights '", flags.weights,
-                                         "', ", describe(recipe, augmentation)),
-                   .recipe = recipe,
-                   .seed = flags.seed,
-                   .augmentation = augmentation,
-                   .preprocessing = loaded.preprocessing,
-                   .checkpoint = checkpoint_of(flags.checkpoint),
-                   .folder = flags.out,
-                   .save_every = flags.save_every},
-                  &progress);
+  Trainer trainer(
+      *loaded.model, data.train, data.test,
+      {.title = "adapt " + info.name + " on " + flags.data + ", " + flags.method,
+       .fingerprint = concat("adapt ", info.name, ", ", describe_method(flags.method, loaded), " scale ",
+                             flags.scale.value_or(0), " bn ", flags.bn, ", data ", flags.data, " limit ",
+                             flags.limit.value_or(0), flags.skip_bad ? " skip bad" : "", ", seed ", flags.seed,
+                             ", weights '", flags.weights, "', ", describe(recipe, augmentation)),
+       .recipe = recipe,
+       .seed = flags.seed,
+       .augmentation = augmentation,
+       .preprocessing = loaded.preprocessing,
+       .checkpoint = checkpoint_of(flags.checkpoint),
+       .folder = flags.out,
+       .save_every = flags.save_every},
+      &progress);
   if (!flags.resume.empty() && trainer.resume(flags.resume)) {
     out << "resumed from " << printable(flags.resume) << "\n";
   } else {
@@ -80,11 +81,12 @@ void run(const Flags& given) {
                             &progress);
   }
   const TrainerResult result = trainer.run();
-  const Record record = training_record(info.name, flags.method, recipe.epochs, result, *loaded.model);
+  Record record = training_record(info.name, flags.method, recipe.epochs, result, *loaded.model);
+  if (flags.skip_bad) record.add("skipped_images", skipped);
   if (!flags.out.empty()) {
     write_curves(flags.out, trainer.curves());
     trainer.log(record);
-    save_adaptation(loaded, flags.method, flags.bn == "adapt", classes, flags.out);
+    save_adaptation(loaded, flags.method, flags.bn == "adapt", data.train->class_names(), flags.out);
   }
   out << info.name << ", " << flags.method << ": test top-1 " << format_percent(result.top1_before) << " before, "
       << format_percent(result.test.top1()) << " after " << recipe.epochs << " epochs, "

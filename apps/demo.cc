@@ -99,7 +99,7 @@ Demo::Demo(const Flags& flags) : flags_(flags), sizes_(sizes_for(flags)), info_(
   flags_.model = info_.name;
   flags_.data = flags.data.empty() ? "fashion-mnist" : "fashion-mnist:" + flags.data;
   try {
-    clean_ = open_data_for(flags_, info_);
+    clean_ = open_data_for(flags_, info_, std::cout);
   } catch (const UsageError& error) {
     throw UsageError(
         concat(error.what(), "; Debian's package dataset-fashion-mnist has them, or --data names their folder"));
@@ -179,7 +179,7 @@ Score Demo::measure(const std::string& label, const LoadedModel& model, const Da
 // Writes the run's weights and remembers its record.
 void Demo::keep(const LoadedModel& model, DemoRun run, int64_t images) {
   const std::string weights = run.method + ".safetensors";
-  save_weights(*model.model, file(weights), metadata_for(model, clean_.train->classes()));
+  save_weights(*model.model, file(weights), metadata_for(model, clean_.train->class_names()));
   records_.push_back(training_record(info_.name, run.method, sizes_.epochs, run.result, *model.model)
                          .add("learning_rate", run.learning_rate)
                          .add("train_images", images)
@@ -224,7 +224,7 @@ void Demo::shift_images() {
     write_idx_pair(file("shifted"), stem, split->height(), split->width(), images.pixels, images.labels);
   }
   flags_.data = "fashion-mnist:" + file("shifted");
-  shifted_ = open_data_for(flags_, info_);
+  shifted_ = open_data_for(flags_, info_, std::cout);
   before_ = measure("shifted", model, shifted_.test);
   records_.front().add("top1_shifted", before_.top1());
   std::cout << "   at strength " << strength << " " << format_percent(before_.top1())

@@ -14,8 +14,9 @@ void run(const Flags& flags) {
   std::ostream& out = human_output(flags.json);
   if (flags.list_models) return list_models(out);
   const ModelInfo& info = model_info(flags.model);
-  const DataSplits data = open_data_for(flags, info);
-  const DatasetPtr images = flags.split == "train" ? data.train : data.test;
+  const DataSplits data = open_data_for(flags, info, out);
+  DatasetPtr images = flags.split == "train" ? data.train : data.test;
+  const int64_t skipped = skip_bad_images(flags, images, out);
   JsonLines json(flags.json);
   const LoadedModel loaded = load_model(flags, images->classes());
   loaded.model->set_device(flags.device);
@@ -28,14 +29,16 @@ void run(const Flags& flags) {
   out << info.name << " on " << images->name() << ": " << format_count(score.correct) << " of "
       << format_count(score.images) << " right, top-1 " << format_percent(score.top1()) << ", top-5 "
       << format_percent(score.top5()) << ", " << format_duration(score.seconds) << "\n";
-  json.write(Record("result")
-                 .add("model", info.name)
-                 .add("data", flags.data)
-                 .add("images", score.images)
-                 .add("correct", score.correct)
-                 .add("top1", score.top1())
-                 .add("top5", score.top5())
-                 .add("seconds", score.seconds));
+  Record record("result");
+  record.add("model", info.name)
+      .add("data", flags.data)
+      .add("images", score.images)
+      .add("correct", score.correct)
+      .add("top1", score.top1())
+      .add("top5", score.top5())
+      .add("seconds", score.seconds);
+  if (flags.skip_bad) record.add("skipped_images", skipped);
+  json.write(record);
 }
 
 }  // namespace

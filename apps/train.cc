@@ -16,7 +16,8 @@ void run(const Flags& given) {
   std::ostream& out = human_output(flags.json);
   if (flags.list_models) return list_models(out);
   const ModelInfo& info = model_info(flags.model);
-  const DataSplits data = open_data_for(flags, info);
+  DataSplits data = open_data_for(flags, info, out);
+  const int64_t skipped = skip_bad_images(flags, data, out);
   const int classes = data.train->classes();
   LoadedModel loaded = flags.weights.empty() ? new_model(flags, classes) : load_model(flags, classes);
   loaded.model->set_device(flags.device);
@@ -26,32 +27,32 @@ void run(const Flags& given) {
   JsonLines json(flags.json);
 
   out << "model   " << info.name << ", " << format_count(parameter_count(*loaded.model)) << " parameters\n"
-      << "data    " << flags.data << ", " << format_count(data.train->size()) << " training and "
-      << format_count(data.test->size()) << " test images\n"
+      << "data    " << describe(data, loaded.preprocessing) << "\n"
       << "recipe  " << describe(recipe, augmentation) << "\n"
       << "run     " << flags.device.str() << ", " << thread_pool().threads() << " threads, checkpoint "
       << flags.checkpoint << ", seed " << flags.seed << "\n";
   Progress progress(out);
-  Trainer trainer(
-      *loaded.model, data.train, data.test,
-      {.title = "train " + info.name + " on " + flags.data,
-       .fingerprint = concat("train ", info.name, ", data ", flags.data, " limit ", flags.limit.value_or(0), ", seed ",
-                             flags.seed, ", weights '", flags.weights, "', ", describe(recipe, augmentation)),
-       .recipe = recipe,
-       .seed = flags.seed,
-       .augmentation = augmentation,
-       .preprocessing = loaded.preprocessing,
-       .checkpoint = checkpoint_of(flags.checkpoint),
-       .folder = flags.out,
-       .save_every = flags.save_every},
-      &progress);
+  Trainer trainer(*loaded.model, data.train, data.test,
+                  {.title = "train " + info.name + " on " + flags.data,
+                   .fingerprint = concat("train ", info.name, ", data ", flags.data, " limit ", flags.limit.value_or(0),
+                                         flags.skip_bad ? " skip bad" : "", ", seed ", flags.seed, ", weights '",
+                                         flags.weights, "', ", describe(recipe, augmentation)),
+                   .recipe = recipe,
+                   .seed = flags.seed,
+                   .augmentation = augmentation,
+                   .preprocessing = loaded.preprocessing,
+                   .checkpoint = checkpoint_of(flags.checkpoint),
+                   .folder = flags.out,
+                   .save_every = flags.save_every},
+                  &progress);
   if (!flags.resume.empty() && trainer.resume(flags.resume)) out << "resumed from " << printable(flags.resume) << "\n";
   const TrainerResult result = trainer.run();
-  const Record record = training_record(info.name, "scratch", recipe.epochs, result, *loaded.model);
+  Record record = training_record(info.name, "scratch", recipe.epochs, result, *loaded.model);
+  if (flags.skip_bad) record.add("skipped_images", skipped);
   if (!flags.out.empty()) {
     write_curves(flags.out, trainer.curves());
     trainer.log(record);
-    save_weights(*loaded.model, flags.out + "/model.safetensors", metadata_for(loaded, classes));
+    save_weights(*loaded.model, flags.out + "/model.safetensors", metadata_for(loaded, data.train->class_names()));
   }
   out << info.name << ": test top-1 " << format_percent(result.test.top1()) << " after " << recipe.epochs << " epochs, "
       << format_duration(result.seconds) << ", " << static_cast<int64_t>(result.images_per_second) << " images/s\n";

@@ -33,11 +33,15 @@ std::vector<int64_t> shuffled_order(int64_t count, uint64_t seed, int64_t epoch)
 }
 
 Loader::Loader(DatasetPtr dataset, const LoaderOptions& options)
-    : dataset_(std::move(dataset)), options_(options), images_(options.device), labels_(options.device) {
+    : dataset_(std::move(dataset)),
+      options_(options),
+      images_(options.device),
+      labels_(options.device),
+      readers_(options.threads ? options.threads : thread_pool().threads()),
+      scratch_(static_cast<size_t>(readers_.threads())) {
   if (options_.batch < 1) fail<UsageError>("--batch", "got ", options_.batch, ", expected at least 1");
   // A random draw is keyed by 32 bits of an image's number.
   PARABOLA_ASSERT(dataset_->size() <= std::numeric_limits<uint32_t>::max());
-  check_size(*dataset_, options_.preprocessing);
 }
 
 int64_t Loader::batches() const {
@@ -116,7 +120,6 @@ void Loader::produce(const std::stop_token& stop, int64_t epoch, int64_t first_b
     const int64_t size = dataset_->size();
     const std::vector<int64_t> order =
         options_.shuffle ? shuffled_order(size, options_.seed, epoch) : natural_order(size);
-    Scratch scratch;
     for (int64_t number = first_batch; number < batches(); ++number) {
       HostBatch batch;
       {
@@ -130,7 +133,7 @@ void Loader::produce(const std::stop_token& stop, int64_t epoch, int64_t first_b
       }
       const int64_t begin = number * options_.batch, count = std::min(options_.batch, size - begin);
       batch.number = number;
-      fill(batch, std::span(order).subspan(static_cast<size_t>(begin), static_cast<size_t>(count)), epoch, scratch);
+      fill(batch, std::span(order).subspan(static_cast<size_t>(begin), static_cast<size_t>(count)), epoch);
       const std::lock_guard lock(mutex_);
       ready_.push_back(std::move(batch));
       changed_.notify_all();
@@ -144,19 +147,29 @@ void Loader::produce(const std::stop_token& stop, int64_t epoch, int64_t first_b
   changed_.notify_all();
 }
 
-void Loader::fill(HostBatch& batch, std::span<const int64_t> samples, int64_t epoch, Scratch& scratch) const {
+void Loader::fill(HostBatch& batch, std::span<const int64_t> samples, int64_t epoch) {
   const Preprocessing& how = options_.preprocessing;
   batch.shape = {static_cast<int64_t>(samples.size()), how.height, how.width, how.channels()};
   batch.samples.assign(samples.begin(), samples.end());
   batch.images.resize(static_cast<size_t>(batch.shape.elements()));
   batch.labels.resize(samples.size());
   const auto image_size = static_cast<size_t>(batch.shape.product(1, 4));
-  for (size_t i = 0; i < samples.size(); ++i) {
-    dataset_->image(samples[i], scratch.image);
-    augment(options_.augmentation, augmentation_draws(options_.seed, epoch, samples[i]), scratch.image, scratch.spare);
-    preprocess(scratch.image, how, batch.images.data() + i * image_size);
-    batch.labels[i] = dataset_->label(samples[i]);
-  }
+  std::vector<std::exception_ptr> errors(samples.size());
+  readers_.run(std::ssize(samples), [&](int64_t task, int worker) {
+    const auto i = static_cast<size_t>(task);
+    auto& [image, spare] = scratch_[static_cast<size_t>(worker)];
+    try {
+      dataset_->image(samples[i], image);
+      fit(how, image, spare);
+      augment(options_.augmentation, augmentation_draws(options_.seed, epoch, samples[i]), image, spare);
+      preprocess(image, how, batch.images.data() + i * image_size);
+      batch.labels[i] = dataset_->label(samples[i]);
+    } catch (...) {
+      errors[i] = std::current_exception();
+    }
+  });
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
 }
 
 }  // namespace parabola

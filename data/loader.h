@@ -1,6 +1,7 @@
-// The loader turns a data set into batches. A thread of its own reads, augments and preprocesses the next batches while
-// the model works on this one. What a batch holds depends on the options, the epoch and its number only, never on speed
-// or on where a run was resumed.
+// The loader turns a data set into batches. Threads of its own read, fit, augment and preprocess the next batches while
+// the model works on this one. What a batch holds depends on the options, the epoch and its number only, never on
+// speed, on the number of threads or on where a run was resumed. Memory: the batches that are ready or used, and two
+// images a thread.
 #pragma once
 #include <condition_variable>
 #include <cstdint>
@@ -18,6 +19,7 @@
 #include "data/batch.h"
 #include "data/dataset.h"
 #include "data/preprocess.h"
+#include "engine/core/thread_pool.h"
 #include "engine/core/upload.h"
 
 namespace parabola {
@@ -31,6 +33,7 @@ struct LoaderOptions {
   Augmentation augmentation = {};  // of the training images
   Preprocessing preprocessing = {};
   Device device = {};  // where batches are wanted
+  int threads = 0;     // that share a batch's images; 0: as many as the engine has
 };
 
 // The numbers 0 to count-1 in the order of one epoch: a Fisher-Yates shuffle with draws keyed by (seed, epoch).
@@ -40,7 +43,7 @@ std::vector<int64_t> shuffled_order(int64_t count, uint64_t seed, int64_t epoch)
 // From a place:  loader.start(epoch, first_batch); while (loader.next(batch)) { ... }
 class Loader {
  public:
-  // UsageError: a batch size under 1, images of another size than the preprocessing takes.
+  // UsageError: a batch size under 1.
   Loader(DatasetPtr dataset, const LoaderOptions& options);
   Loader(const Loader&) = delete;  // the destructor stops the thread, at any time
   Loader& operator=(const Loader&) = delete;
@@ -54,10 +57,10 @@ class Loader {
   // gives the batches that it would have seen.
   void start(int64_t epoch, int64_t first_batch = 0);
 
-  // The next batch; false at the epoch's end. Throws what reading the batch threw. UsageError before start().
-  // On another device than the CPU, the one after it travels there while the device works on this one.
-  // With a HostBatch: takes over its memory for a coming batch, so that passing the same one again allocates nothing.
-  // An epoch is read by one of the two.
+  // The next batch; false at the epoch's end. Throws what reading the batch threw; of several bad images, for the
+  // first. UsageError before start(). On another device than the CPU, the one after it travels there while the device
+  // works on this one. With a HostBatch: takes over its memory for a coming batch, so that passing the same one again
+  // allocates nothing. An epoch is read by one of the two.
   bool next(Batch& batch);
   bool next(HostBatch& batch);
 
@@ -87,7 +90,7 @@ class Loader {
   void produce(const std::stop_token& stop, int64_t epoch, int64_t first_batch);
   bool ready();  // next() would not wait
   void send();   // host_ to the device
-  void fill(HostBatch& batch, std::span<const int64_t> samples, int64_t epoch, Scratch& scratch) const;
+  void fill(HostBatch& batch, std::span<const int64_t> samples, int64_t epoch);
 
   DatasetPtr dataset_;
   LoaderOptions options_;
@@ -104,7 +107,9 @@ class Loader {
   bool finished_ = false;        // nothing will be added to ready_
   std::exception_ptr error_;     // once finished: what ended the thread early, null where nothing did
 
-  std::jthread thread_;  // last, so that it has stopped before the rest goes
+  ThreadPool readers_;            // of which thread_ is one
+  std::vector<Scratch> scratch_;  // of each
+  std::jthread thread_;           // last, so that it has stopped before the rest goes
 };
 
 }  // namespace parabola

@@ -6,13 +6,15 @@
 
 #include "data/cifar.h"
 #include "data/idx.h"
+#include "data/image_folder.h"
 #include "data/synthetic.h"
 #include "engine/core/error.h"
 
 namespace parabola {
 namespace {
 
-constexpr const char* known = "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR, synthetic[:CLASSES]";
+constexpr const char* known =
+    "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR, cifar100:DIR, imagefolder:DIR, synthetic[:CLASSES]";
 constexpr const char* debian_fashion_mnist = "/usr/share/datasets/fashion-mnist";  // package dataset-fashion-mnist
 
 DataSplits open_mnist(const std::string& name, const std::string& folder, const std::vector<std::string>& class_names) {
@@ -39,10 +41,7 @@ DataSplits open_synthetic(const std::string& argument, ImageSize size) {
 DataSplits open_whole(const std::string& spec, ImageSize synthetic_size) {
   const size_t colon = std::min(spec.find(':'), spec.size());
   const std::string name = spec.substr(0, colon), argument = spec.substr(std::min(colon + 1, spec.size()));
-  if (name == "cifar100" || name == "imagefolder") {
-    fail<UsageError>("--data", name, " is not built yet: expected one of ", known);
-  }
-  const bool needs_folder = name == "mnist" || name == "cifar10";
+  const bool needs_folder = name == "mnist" || name == "cifar10" || name == "cifar100" || name == "imagefolder";
   if (argument.empty() && (needs_folder || colon < spec.size())) {
     fail<UsageError>("--data", "nothing follows the name: got ", printable(spec), ", expected one of ", known);
   }
@@ -53,6 +52,11 @@ DataSplits open_whole(const std::string& spec, ImageSize synthetic_size) {
   }
   if (name == "mnist") return open_mnist(name, argument, {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"});
   if (name == "cifar10") return {read_cifar10_train(argument), read_cifar10_test(argument), "crop,flip"};
+  if (name == "cifar100") return {read_cifar100_train(argument), read_cifar100_test(argument), "crop,flip"};
+  if (name == "imagefolder") {
+    ImageFolder read = read_image_folder(argument);
+    return {std::move(read.train), std::move(read.test), "crop,flip", {}, std::move(read.notes)};
+  }
   if (name == "synthetic") return open_synthetic(argument, synthetic_size);
   fail<UsageError>("--data", "unknown data set: got ", printable(name), ", expected one of ", known);
 }
@@ -67,8 +71,9 @@ DataSplits open_data(const std::string& spec, int64_t limit, ImageSize synthetic
   if (limit < 0) fail<UsageError>("--limit", "got ", limit, ", expected a positive number of images");
   DataSplits splits = open_whole(spec, synthetic_size);
   splits.spec = spec;
+  const bool both = splits.train == splits.test;
   splits.train = first_images(splits.train, limit);
-  splits.test = first_images(splits.test, limit);
+  splits.test = both ? splits.train : first_images(splits.test, limit);
   return splits;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "data/dataset.h"
 
@@ -10,8 +11,9 @@ namespace parabola {
 struct DataSplits {
   DatasetPtr train;
   DatasetPtr test;
-  std::string augment;    // the data set's usual augmentation, in the words of --augment (augment.h)
-  std::string spec = {};  // as the user wrote it
+  std::string augment;                  // the data set's usual augmentation, in the words of --augment (augment.h)
+  std::string spec = {};                // as the user wrote it
+  std::vector<std::string> notes = {};  // lines for people about what was found
 };
 
 struct ImageSize {
@@ -19,10 +21,10 @@ struct ImageSize {
   int width = 32;
 };
 
-// Opens `fashion-mnist[:DIR]`, `mnist:DIR`, `cifar10:DIR` or `synthetic[:CLASSES]` (1,024 training and 256 test images
-// of synthetic_size, the only data set that fits itself to a model). limit: only the first so many images of each
-// split; 0: all. UsageError: an unknown data set, a missing or needless argument, a folder without the files;
-// FormatError: bad files.
+// Opens `fashion-mnist[:DIR]`, `mnist:DIR`, `cifar10:DIR`, `cifar100:DIR`, `imagefolder:DIR` or `synthetic[:CLASSES]`
+// (1,024 training and 256 test images of synthetic_size, the only data set that fits itself to a model). limit: only
+// the first so many images of each split; 0: all. UsageError: an unknown data set, a missing or needless argument, a
+// folder without the files; FormatError: bad files.
 DataSplits open_data(const std::string& spec, int64_t limit = 0, ImageSize synthetic_size = {});
 
 }  // namespace parabola

@@ -1,9 +1,12 @@
 #include "data/preprocess.h"
 
+#include <algorithm>
 #include <charconv>
 #include <map>
+#include <utility>
 #include <vector>
 
+#include "data/resize.h"
 #include "engine/core/error.h"
 #include "engine/io/strict_json.h"
 
@@ -81,29 +84,35 @@ std::array<float, 3> take_three(Fields& fields, const char* key) {
   return numbers;
 }
 
-[[noreturn]] void wrong_size(std::string_view what, int height, int width, const Preprocessing& how) {
-  fail<UsageError>("data", "size of ", what, ": got ", height, "x", width, ", expected the model's ", how.height, "x",
-                   how.width, " (resizing comes with image folders)");
+// torchvision rounds half a pixel to even.
+int64_t margin(int64_t whole, int64_t part) {
+  const int64_t twice = whole - part, half = twice / 2;
+  return half + (twice % 2 == 1 && half % 2 == 1);
 }
 
 }  // namespace
 
 std::string Preprocessing::str() const {
-  return concat("{\"height\":", height, ",\"width\":", width, ",\"channels\":\"",
-                channel_names[static_cast<size_t>(order)], "\",\"mean\":", list(mean), ",\"std\":", list(std),
-                ",\"scale\":", shortest(scale), "}");
+  return concat("{\"height\":", height, ",\"width\":", width, resize ? concat(",\"resize\":", resize) : std::string(),
+                ",\"channels\":\"", channel_names[static_cast<size_t>(order)], "\",\"mean\":", list(mean),
+                ",\"std\":", list(std), ",\"scale\":", shortest(scale), "}");
 }
 
 Preprocessing Preprocessing::parse(std::string_view json) {
   Fields fields = read_fields(json);
   const Preprocessing how{.height = take_side(fields, "height"),
                           .width = take_side(fields, "width"),
+                          .resize = fields.contains("resize") ? take_side(fields, "resize") : 0,
                           .order = take_channels(fields),
                           .mean = take_three(fields, "mean"),
                           .std = take_three(fields, "std"),
                           .scale = parse_number<double>(take(fields, "scale", 1)[0], "scale")};
   if (!fields.empty()) {
     fail<FormatError>(where, "unknown key ", printable(fields.begin()->first), ": written by a newer version?");
+  }
+  if (how.resize && how.resize < std::max(how.height, how.width)) {
+    fail<FormatError>(where, "resize: got ", how.resize, ", expected at least the window's ",
+                      std::max(how.height, how.width));
   }
   for (const float spread : how.std) {
     if (!(spread > 0)) fail<FormatError>(where, "std: got ", spread, ", expected positive numbers");
@@ -112,8 +121,24 @@ Preprocessing Preprocessing::parse(std::string_view json) {
   return how;
 }
 
+void fit(const Preprocessing& how, Image& image, Image& spare) {
+  int64_t height = how.height, width = how.width;
+  if (how.resize) {
+    const int64_t shorter = std::min(image.height, image.width);
+    height = how.resize * int64_t{image.height} / shorter;
+    width = how.resize * int64_t{image.width} / shorter;
+  }
+  const Window window{margin(height, how.height), margin(width, how.width), how.height, how.width};
+  if (height == image.height && width == image.width && height == how.height && width == how.width) return;
+  resize(image, height, width, window, spare);
+  std::swap(image, spare);
+}
+
 void preprocess(const Image& image, const Preprocessing& how, float* out) {
-  if (image.height != how.height || image.width != how.width) wrong_size("an image", image.height, image.width, how);
+  if (image.height != how.height || image.width != how.width) {
+    fail<UsageError>("data", "size of an image: got ", image.height, "x", image.width, ", expected the model's ",
+                     how.height, "x", how.width);
+  }
   const auto normalise = [&](unsigned level, size_t channel) {
     return (static_cast<float>(level * how.scale) - how.mean[channel]) / how.std[channel];
   };
@@ -125,13 +150,6 @@ void preprocess(const Image& image, const Preprocessing& how, float* out) {
       case Channels::rgb: *out++ = normalise(red, 0), *out++ = normalise(green, 1), *out++ = normalise(blue, 2); break;
       case Channels::bgr: *out++ = normalise(blue, 0), *out++ = normalise(green, 1), *out++ = normalise(red, 2); break;
     }
-  }
-}
-
-void check_size(const Dataset& dataset, const Preprocessing& how) {
-  const bool varies = dataset.height() == 0 && dataset.width() == 0;
-  if (!varies && (dataset.height() != how.height || dataset.width() != how.width)) {
-    wrong_size(printable(dataset.name()), dataset.height(), dataset.width(), how);
   }
 }
 

@@ -62,9 +62,9 @@ void reestimate_statistics(Module& model, DatasetPtr train, const Augmentation& 
   if (progress) progress->end("statistics re-estimated");
 }
 
-void save_adaptation(const LoadedModel& loaded, const std::string& method, bool statistics_moved, int classes,
-                     const std::string& folder) {
-  const std::map<std::string, std::string> metadata = metadata_for(loaded, classes);
+void save_adaptation(const LoadedModel& loaded, const std::string& method, bool statistics_moved,
+                     const std::vector<std::string>& class_names, const std::string& folder) {
+  const std::map<std::string, std::string> metadata = metadata_for(loaded, class_names);
   const auto changed = [&](const Module::Entry& entry) {
     return entry.buffer ? statistics_moved || method == "full" : entry.tensor->requires_gradient();
   };

@@ -16,7 +16,7 @@ void reestimate_statistics(Module& model, DatasetPtr train, const Augmentation& 
                            const Preprocessing& preprocessing, int64_t batch, uint64_t seed, Progress* progress);
 
 // model.safetensors with everything, adapters.safetensors with what the adaptation changed.
-void save_adaptation(const LoadedModel& loaded, const std::string& method, bool statistics_moved, int classes,
-                     const std::string& folder);
+void save_adaptation(const LoadedModel& loaded, const std::string& method, bool statistics_moved,
+                     const std::vector<std::string>& class_names, const std::string& folder);
 
 }  // namespace parabola

@@ -21,7 +21,7 @@ using Apps = unsigned;
 constexpr Apps train = static_cast<Apps>(App::train), adapt = static_cast<Apps>(App::adapt),
                evaluate = static_cast<Apps>(App::evaluate), bench = static_cast<Apps>(App::bench),
                inspect = static_cast<Apps>(App::inspect), demo = static_cast<Apps>(App::demo),
-               all = train | adapt | evaluate | bench | inspect;
+               predict = static_cast<Apps>(App::predict), all = train | adapt | evaluate | predict | bench | inspect;
 
 constexpr struct {
   Apps app;
@@ -32,6 +32,8 @@ constexpr struct {
      "adapt --model NAME --weights FILE --data SPEC [FLAGS]"},
     {evaluate, "evaluate", "top-1 and top-5 of a model and weights on a data set",
      "evaluate --model NAME --weights FILE --data SPEC [FLAGS]"},
+    {predict, "predict", "classes of image files (PNG, JPEG, BMP) with probabilities",
+     "predict --model NAME --weights FILE IMAGE... [FLAGS]"},
     {bench, "bench", "time and memory of one model's training or inference step", "bench --model NAME [FLAGS]"},
     {inspect, "inspect", "what a .safetensors file (or index.json) holds, or what is wrong with it",
      "inspect FILE... [FLAGS]"},
@@ -291,21 +293,23 @@ class Parser {
 // INTERFACE.md's table of flags.
 void declare(Parser& p, Flags& f) {
   p.group("Model and weights");
-  p.value(train | adapt | evaluate | bench, "--model", "NAME", "a model of the registry (required)",
+  p.value(train | adapt | evaluate | predict | bench, "--model", "NAME", "a model of the registry (required)",
           [&](Text t) { f.model = some_text(t, "a model's name"); });
-  p.toggle(train | adapt | evaluate | bench, "--list-models", "print the registry's names and end", f.list_models);
-  p.value(train | adapt | evaluate, "--weights", "FILE",
+  p.toggle(train | adapt | evaluate | predict | bench, "--list-models", "print the registry's names and end",
+           f.list_models);
+  p.value(train | adapt | evaluate | predict, "--weights", "FILE",
           "a .safetensors file or a sharded model.safetensors.index.json",
           [&](Text t) { f.weights = some_text(t, "a file"); });
-  p.repeatable(train | adapt | evaluate, "--allow-missing", "PATTERN",
+  p.repeatable(train | adapt | evaluate | predict, "--allow-missing", "PATTERN",
                "tensors that --weights may lack, * for any text; may be repeated",
                [&](Text t) { f.allow_missing.push_back(some_text(t, "a pattern")); });
-  p.files(inspect, f.files);
+  p.files(inspect | predict, f.files);
 
   p.group("Data");
-  p.value(train | adapt | evaluate, "--data", "SPEC",
-          "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR or synthetic[:CLASSES]\n(required)",
-          [&](Text t) { f.data = some_text(t, "a data set"); });
+  p.value(
+      train | adapt | evaluate, "--data", "SPEC",
+      "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR, cifar100:DIR,\nimagefolder:DIR or synthetic[:CLASSES] (required)",
+      [&](Text t) { f.data = some_text(t, "a data set"); });
   p.value(demo, "--data", "DIR", "folder of Fashion-MNIST (default: Debian's dataset-fashion-mnist)",
           [&](Text t) { f.data = some_text(t, "a folder"); });
   p.value(demo, "--images", "N", "training images of the base (default 12000); adaptations get two\nfifths of them",
@@ -315,10 +319,16 @@ void declare(Parser& p, Flags& f) {
   });
   p.value(train | adapt | evaluate, "--limit", "N", "the first N images of each split (default: all)",
           [&](Text t) { f.limit = whole(t, 1); });
+  p.toggle(train | adapt | evaluate, "--skip-bad", "leave out and name the images that cannot be read (reads all once)",
+           f.skip_bad);
   p.value(train | adapt | evaluate | bench, "--batch", "N", "images in a step (default: the recipe's)",
           [&](Text t) { f.batch = whole(t, 1); });
   p.value(train | adapt, "--augment", "LIST", "of crop,flip, or none (default: the data set's usual)",
           [&](Text t) { f.augment = augmentations(t); });
+
+  p.value(predict, "--classes", "FILE", "class names, one a line (default: those of the weights, else numbers)",
+          [&](Text t) { f.classes = some_text(t, "a file"); });
+  p.value(predict, "--top", "K", "classes shown of each image (default 5)", [&](Text t) { f.top = whole(t, 1); });
 
   p.group("Training (defaults: the model's recipe, printed at the start)");
   p.value(train | adapt, "--epochs", "N", "passes over the training images; 0 loads, evaluates and saves",
@@ -382,7 +392,7 @@ void declare(Parser& p, Flags& f) {
           [&](Text t) { f.op = some_text(t, "an op's name"); });
   for (const char* flag : {"--profile", "--plan", "--fit"}) p.planned(bench, flag);
   p.value(all | demo, "--threads", "N", "CPU threads (default: all)", [&](Text t) { f.threads = whole(t, 1, 1024); });
-  p.value(train | adapt | evaluate | bench, "--device", "NAME", "cpu, cuda or cuda:N (default cpu)",
+  p.value(train | adapt | evaluate | predict | bench, "--device", "NAME", "cpu, cuda or cuda:N (default cpu)",
           [&](Text t) { f.device = device(t); });
   p.value(train | adapt | evaluate | bench, "--dtype", "NAME", "f32, or on CUDA tf32: products of 10-bit fractions",
           [&](Text t) {
@@ -421,7 +431,8 @@ void check_together(App app, const Parser& p, const Flags& f) {
   if (!f.op.empty() && (!f.model.empty() || f.adapt))
     throw UsageError(concat("--op: no effect with ", f.adapt ? "--adapt" : "--model", ", expected one of them"));
   require(!f.model.empty() || !f.op.empty(), "--model", "a model's name (--list-models prints them)");
-  if (bit & (adapt | evaluate)) require(!f.weights.empty(), "--weights", "a .safetensors file");
+  if (bit & (adapt | evaluate | predict)) require(!f.weights.empty(), "--weights", "a .safetensors file");
+  if (bit & predict) require(!f.files.empty(), "IMAGE", "at least one PNG, JPEG or BMP file");
   if (bit & (train | adapt | evaluate)) require(!f.data.empty(), "--data", "a data set, such as fashion-mnist");
   if (f.weights.empty() && !f.allow_missing.empty())
     throw UsageError("--allow-missing: no effect here, expected with --weights");

@@ -10,7 +10,7 @@
 namespace parabola {
 
 // Bits, so that the table can say of each flag which apps offer it.
-enum class App : unsigned { train = 1, adapt = 2, evaluate = 4, bench = 8, inspect = 16, demo = 32 };
+enum class App : unsigned { train = 1, adapt = 2, evaluate = 4, bench = 8, inspect = 16, demo = 32, predict = 64 };
 std::string name_of(App app);
 
 // What was asked for. A flag's own default stands here; std::optional is a value that the model's recipe (or the data
@@ -22,12 +22,15 @@ struct Flags {
   bool list_models = false;  // print the registry's names and end; nothing else was checked then
   std::string weights;
   std::vector<std::string> allow_missing;  // globs: tensors that --weights may lack
-  std::vector<std::string> files;          // inspect: FILE...
+  std::vector<std::string> files;          // inspect: FILE...; predict: IMAGE...
+  std::string classes;                     // predict: file of class names; empty: those of the weights
+  int64_t top = 5;                         // predict: classes shown of each image, at least 1
 
   // data
   std::string data;                                 // demo: the folder of Fashion-MNIST; empty: Debian's
   std::string split = "test";                       // test, train
   std::optional<int64_t> limit;                     // at least 1
+  bool skip_bad = false;                            // leave images out that cannot be read
   std::optional<int64_t> images;                    // demo: training images of the base, at least 1
   std::optional<int64_t> batch;                     // at least 1
   int64_t accumulate = 1;                           // batches a step, at least 1

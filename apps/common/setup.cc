@@ -6,6 +6,8 @@
 #include <ostream>
 
 #include "apps/common/text.h"
+#include "data/class_names.h"
+#include "data/image_folder.h"
 #include "engine/core/error.h"
 #include "engine/io/atomic_file.h"
 
@@ -56,12 +58,41 @@ LoadedModel load_model(const Flags& flags, int classes) {
   return loaded;
 }
 
-DataSplits open_data_for(const Flags& flags, const ModelInfo& info) {
+DataSplits open_data_for(const Flags& flags, const ModelInfo& info, std::ostream& out) {
   const Preprocessing preprocessing = Preprocessing::parse(info.preprocessing);
   DataSplits data = open_data(flags.data, flags.limit.value_or(0), {preprocessing.height, preprocessing.width});
-  check_size(*data.train, preprocessing);
-  check_size(*data.test, preprocessing);
+  for (const std::string& note : data.notes) out << "note    " << note << "\n";
   return data;
+}
+
+int64_t skip_bad_images(const Flags& flags, DatasetPtr& dataset, std::ostream& out) {
+  if (!flags.skip_bad) return 0;
+  std::vector<std::string> bad;
+  dataset = sound_images(dataset, bad);
+  const auto skipped = std::ssize(bad);
+  out << "skipped " << format_count(skipped) << " of " << format_count(dataset->size() + skipped) << " images of "
+      << printable(dataset->name()) << "\n";
+  for (const std::string& reason : bad) out << "        " << reason << "\n";
+  return skipped;
+}
+
+int64_t skip_bad_images(const Flags& flags, DataSplits& data, std::ostream& out) {
+  const bool both = data.train == data.test;
+  const int64_t skipped = skip_bad_images(flags, data.train, out);
+  if (!both) return skipped + skip_bad_images(flags, data.test, out);
+  data.test = data.train;
+  return skipped;
+}
+
+std::string describe(const DataSplits& data, const Preprocessing& how) {
+  std::string text = concat(printable(data.spec, 400), ", ", format_count(data.train->size()), " training and ",
+                            format_count(data.test->size()), " test images");
+  const bool fits = data.train->height() == how.height && data.train->width() == how.width;
+  if (how.resize)
+    text += concat(", shorter side to ", how.resize, ", of which the middle ", how.height, "x", how.width);
+  else if (!fits)
+    text += concat(", resized to ", how.height, "x", how.width);
+  return text;
 }
 
 Recipe recipe_for(const Flags& flags, const Recipe& usual, int64_t images) {
@@ -126,10 +157,14 @@ void open_run_folder(const Flags& flags) {
   if (flags.resume.empty()) std::filesystem::remove_all(flags.out + "/state", error);
 }
 
-std::map<std::string, std::string> metadata_for(const LoadedModel& loaded, int classes) {
+std::map<std::string, std::string> metadata_for(const LoadedModel& loaded,
+                                                const std::vector<std::string>& class_names) {
+  std::vector<std::string> names;  // as JSON can hold them: folders may be called anything
+  for (const std::string& name : class_names) names.push_back(valid_utf8(name));
   std::map<std::string, std::string> metadata = {{"format", "pt"},
                                                  {"model", loaded.info->name},
-                                                 {"classes", std::to_string(classes)},
+                                                 {"classes", std::to_string(class_names.size())},
+                                                 {"class_names", class_names_json(names)},
                                                  {"preprocessing", loaded.preprocessing.str()}};
   if (loaded.adapters) metadata["adapters"] = loaded.adapters->str();
   return metadata;

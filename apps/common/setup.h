@@ -32,8 +32,15 @@ struct LoadedModel {
 LoadedModel load_model(const Flags& flags, int classes);
 LoadedModel new_model(const Flags& flags, int classes);
 
-// The data of --data, which must fit the model's images. UsageError where it does not.
-DataSplits open_data_for(const Flags& flags, const ModelInfo& info);
+// The data of --data; what else was found there is written to `out`.
+DataSplits open_data_for(const Flags& flags, const ModelInfo& info, std::ostream& out);
+
+// With --skip-bad: leaves out the images that cannot be read, writes how many and which, and returns how many.
+int64_t skip_bad_images(const Flags& flags, DatasetPtr& dataset, std::ostream& out);
+int64_t skip_bad_images(const Flags& flags, DataSplits& data, std::ostream& out);  // of both splits
+
+// "cifar10:DIR, 50,000 training and 10,000 test images", and how they become the model's.
+std::string describe(const DataSplits& data, const Preprocessing& preprocessing);
 
 // The recipe with the user's flags over it. images: of an epoch, for --warmup, which counts epochs.
 Recipe recipe_for(const Flags& flags, const Recipe& usual, int64_t images);
@@ -48,8 +55,8 @@ void make_folder(const std::string& flag, const std::string& folder);
 // neither --force nor --resume was given.
 void open_run_folder(const Flags& flags);
 
-// The metadata of a model file: format, model, classes, preprocessing.
-std::map<std::string, std::string> metadata_for(const LoadedModel& loaded, int classes);
+// The metadata of a model file: format, model, classes (how many), class_names (a JSON array), preprocessing.
+std::map<std::string, std::string> metadata_for(const LoadedModel& loaded, const std::vector<std::string>& class_names);
 
 // Writes the curves into the run's folder.
 void write_curves(const std::string& folder, const Curves& curves);

@@ -17,7 +17,7 @@ Flags parse(const std::string& line) {
   std::vector<const char*> argv;
   argv.reserve(words.size());
   for (const std::string& word : words) argv.push_back(word.c_str());
-  for (App app : {App::train, App::adapt, App::evaluate, App::bench, App::inspect})
+  for (App app : {App::train, App::adapt, App::evaluate, App::predict, App::bench, App::inspect})
     if (name_of(app) == words.at(0)) return parse_flags(app, static_cast<int>(argv.size()), argv.data());
   throw std::logic_error("no such app: " + words[0]);
 }
@@ -108,6 +108,11 @@ TEST_CASE("flags: every value arrives in its field") {
   CHECK(parse("bench --model m --adapt --rank 1 --mode infer").mode == "infer");
   CHECK(parse("evaluate --model m --weights w --data d --split train").split == "train");
   CHECK(parse("inspect a b --threads 1 -- --c").files == std::vector<std::string>{"a", "b", "--c"});
+  const Flags predict = parse("predict a.png --model m --weights w b.jpg --classes c --top 3");
+  CHECK(predict.files == std::vector<std::string>{"a.png", "b.jpg"});
+  CHECK(predict.classes == "c");
+  CHECK(predict.top == 3);
+  CHECK(parse("evaluate --model m --weights w --data d --skip-bad").skip_bad);
   CHECK(parse("train --list-models").list_models);  // needs nothing else
 }
 
@@ -149,7 +154,7 @@ TEST_CASE("flags: what this app does not know is refused, with a guess where one
   CHECK(refusal(train + "--a\x01") == "--a\\x01: unknown flag, expected one of those that train --help lists");
   CHECK(refusal(train + "--rank 2") == "--rank: not a flag of train, expected with adapt or bench");
   CHECK(refusal("inspect f --model m") ==
-        "--model: not a flag of inspect, expected with train, adapt, evaluate or bench");
+        "--model: not a flag of inspect, expected with train, adapt, evaluate, predict or bench");
   for (const char* rubbish : {"rubbish", "++", "-- x"})
     CHECK(refusal(train + rubbish).find("not a flag") != std::string::npos);
   CHECK(refusal(train + "- ").find("unknown flag") != std::string::npos);
@@ -171,6 +176,7 @@ TEST_CASE("flags: required flags") {
   CHECK(refusal("evaluate --model m --data d").starts_with("--weights: missing"));
   CHECK(refusal("evaluate --model m --weights w").starts_with("--data: missing"));
   CHECK(refusal("bench").starts_with("--model: missing"));
+  CHECK(refusal("predict --model m --weights w").starts_with("IMAGE: missing"));
   CHECK(refusal("inspect").starts_with("FILE: missing"));
 }
 

@@ -1,10 +1,11 @@
-// CIFAR-10's binary files, on tiny ones made here and on the development data.
+// CIFAR's binary files, on tiny ones made here and on the development data.
 #include "data/cifar.h"
 
 #include <array>
 #include <filesystem>
 #include <fstream>
 
+#include "data/open.h"
 #include "engine/core/error.h"
 #include "tests/support/test.h"
 
@@ -83,6 +84,38 @@ TEST_CASE("cifar: bad files are told apart") {
                        FormatError);
   std::filesystem::remove(folder + "/data_batch_4.bin");
   CHECK_THROWS_WITH_AS(read_cifar10_train(folder), doctest::Contains("data_batch_4.bin"), UsageError);
+}
+
+TEST_CASE("cifar: CIFAR-100 has two labels a record, of which the fine one counts") {
+  const std::string folder = scratch_folder();
+  write_file(folder + "/train.bin", '\x13' + make_record(99, 5) + '\x00' + make_record(0, 11));
+  write_file(folder + "/test.bin", '\x01' + make_record(42, 7));
+  const DataSplits splits = open_data("cifar100:" + folder);
+  CHECK(splits.augment == "crop,flip");
+  CHECK(splits.train->size() == 2);
+  CHECK(splits.train->label(0) == 99);
+  CHECK(splits.train->label(1) == 0);
+  CHECK(splits.test->label(0) == 42);
+  CHECK(splits.test->classes() == 100);
+  CHECK(splits.test->class_names()[42] == "42");
+  Image image;
+  splits.train->image(1, image);
+  const std::string bytes = make_record(0, 11);
+  for (size_t pixel : {size_t{0}, size_t{1}, size_t{1023}})
+    for (size_t channel = 0; channel < 3; ++channel)
+      CHECK(image.rgb[3 * pixel + channel] == static_cast<uint8_t>(bytes[1 + 1024 * channel + pixel]));
+
+  std::string names;
+  for (int label = 0; label < 100; ++label) names += "name" + std::to_string(label) + "\n";
+  write_file(folder + "/fine_label_names.txt", names);
+  CHECK(read_cifar100_test(folder)->class_names()[42] == "name42");
+  write_file(folder + "/fine_label_names.txt", "apple\n");
+  CHECK_THROWS_WITH_AS(read_cifar100_test(folder), doctest::Contains("got 1, expected 100"), FormatError);
+  write_file(folder + "/test.bin", '\x01' + make_record(100, 7));
+  CHECK_THROWS_WITH_AS(read_cifar100_test(folder), doctest::Contains("record 0: got 100, expected 0 to 99"),
+                       FormatError);
+  write_file(folder + "/test.bin", make_record(3, 7));
+  CHECK_THROWS_WITH_AS(read_cifar100_test(folder), doctest::Contains("multiple of 3074"), FormatError);
 }
 
 TEST_CASE("cifar: the development data has a thousand test images of each class") {

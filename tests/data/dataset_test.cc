@@ -120,8 +120,10 @@ TEST_CASE("open_data: a limit takes the first images of each split") {
 TEST_CASE("open_data: wrong specs are refused with what is known") {
   CHECK_THROWS_WITH_AS(open_data("cifar11:x"), doctest::Contains("unknown data set: got cifar11"), UsageError);
   CHECK_THROWS_WITH_AS(open_data(""), doctest::Contains("expected one of fashion-mnist[:DIR]"), UsageError);
-  CHECK_THROWS_WITH_AS(open_data("cifar100:x"), doctest::Contains("cifar100 is not built yet"), UsageError);
-  CHECK_THROWS_WITH_AS(open_data("imagefolder:x"), doctest::Contains("imagefolder is not built yet"), UsageError);
+  CHECK_THROWS_WITH_AS(open_data("cifar100"), doctest::Contains("nothing follows the name: got cifar100"), UsageError);
+  CHECK_THROWS_WITH_AS(open_data("imagefolder"), doctest::Contains("nothing follows the name: got imagefolder"),
+                       UsageError);
+  CHECK_THROWS_WITH_AS(open_data("imagefolder:no/such"), doctest::Contains("[no/such] cannot be read"), UsageError);
   CHECK_THROWS_WITH_AS(open_data("mnist"), doctest::Contains("nothing follows the name"), UsageError);
   CHECK_THROWS_WITH_AS(open_data("cifar10:"), doctest::Contains("nothing follows the name"), UsageError);
   CHECK_THROWS_WITH_AS(open_data("fashion-mnist:"), doctest::Contains("nothing follows the name"), UsageError);

@@ -223,11 +223,45 @@ TEST_CASE("loader: long epochs go round in the memory of a few batches") {
   CHECK(fresh <= 4);  // of 400: two that are ready, one at each end
 }
 
-TEST_CASE("loader: what cannot fit is refused at once") {
-  CHECK_THROWS_WITH_AS(Loader(tiny_images(4), {.batch = 0, .preprocessing = tiny}), doctest::Contains("--batch"),
-                       UsageError);
-  CHECK_THROWS_WITH_AS(Loader(tiny_images(4), {}),
-                       doctest::Contains("size of tiny: got 4x5, expected the model's 32x32"), UsageError);
+TEST_CASE("loader: the number of threads changes nothing") {
+  const DatasetPtr data = tiny_images(21);
+  std::vector<HostBatch> expected;
+  for (const int threads : {1, 2, 3, 8}) {
+    LoaderOptions options = training;
+    options.threads = threads;
+    Loader loader(data, options);
+    const std::vector<HostBatch> batches = batches_of(loader, 1);
+    if (expected.empty()) expected = batches;
+    CHECK(equal(batches, expected));
+  }
+}
+
+TEST_CASE("loader: of several bad images the first is the error") {
+  const auto fail_from_5 = [](int64_t index) {
+    if (index >= 5) fail<FormatError>(concat("image ", index), "bad");
+  };
+  const auto data = std::make_shared<Hooked>(tiny_images(20), fail_from_5);
+  for (const int threads : {1, 4}) {
+    Loader loader(data, {.batch = 20, .preprocessing = tiny, .threads = threads});
+    loader.start(0);
+    HostBatch batch;
+    CHECK_THROWS_WITH_AS(loader.next(batch), "[image 5] bad", FormatError);
+  }
+}
+
+TEST_CASE("loader: images of another size are brought to the model's; no batch is too small") {
+  const DatasetPtr data = tiny_images(4);
+  const Preprocessing other{.height = 7, .width = 3};
+  Loader loader(data, {.batch = 4, .preprocessing = other});
+  const std::vector<HostBatch> batches = batches_of(loader, 0);
+  CHECK(batches.at(0).shape == Shape{4, 7, 3, 3});
+  Image image, spare;
+  data->image(0, image);
+  fit(other, image, spare);
+  std::vector<float> expected(63);
+  preprocess(image, other, expected.data());
+  CHECK(std::equal(expected.begin(), expected.end(), batches[0].images.begin()));
+  CHECK_THROWS_WITH_AS(Loader(data, {.batch = 0, .preprocessing = tiny}), doctest::Contains("--batch"), UsageError);
 }
 
 TEST_CASE("loader: batches of tensors, an epoch a loop") {

@@ -75,7 +75,9 @@ TEST_CASE("preprocess: its text in a weights file is exact") {
                           .std = {1e30f, 0.1f, 1},
                           .scale = 1.0 / 3};
   const Preprocessing mnist{.height = 28, .width = 28, .order = Preprocessing::Channels::gray};
-  for (const Preprocessing& how : {resnet, odd, mnist}) CHECK(Preprocessing::parse(how.str()) == how);
+  const Preprocessing cut{.height = 227, .width = 224, .resize = 256};
+  CHECK(cut.str().starts_with("{\"height\":227,\"width\":224,\"resize\":256,\"channels\""));
+  for (const Preprocessing& how : {resnet, odd, mnist, cut}) CHECK(Preprocessing::parse(how.str()) == how);
   CHECK(Preprocessing::parse(" { \"scale\" : 1, \"std\":[1,2e0,3.0], \"mean\":[0,-0.5,1E-2],\n\"channels\":\"bgr\", "
                              "\"width\":5,\"height\":4}") == Preprocessing{.height = 4,
                                                                            .width = 5,
@@ -120,7 +122,10 @@ TEST_CASE("preprocess: text that cannot be is refused") {
       with("[1,1,1]", "[1,0,1]"),
       with("[1,1,1]", "[1,1,-1]"),
       with("\"scale\":0", "\"scale\":-0"),
-      with("\"scale\":0", "\"resize\":256,\"scale\":0"),
+      with("\"scale\":0", "\"filter\":\"bicubic\",\"scale\":0"),
+      with("\"scale\":0", "\"resize\":31,\"scale\":0"),
+      with("\"scale\":0", "\"resize\":0,\"scale\":0"),
+      with("\"scale\":0", "\"resize\":\"256\",\"scale\":0"),
   };
   for (const std::string& text : bad) {
     CAPTURE(text);

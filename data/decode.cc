@@ -1,0 +1,69 @@
+#include "data/decode.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+
+#include "engine/core/error.h"
+#include "engine/io/input_file.h"
+
+// The one place where stb_image is compiled. It is a system header (warnings in it are none of ours), gets bytes only,
+// and knows three formats.
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_STATIC
+#define STBI_NO_STDIO
+#define STBI_NO_LINEAR
+#define STBI_ONLY_JPEG
+#define STBI_ONLY_PNG
+#define STBI_ONLY_BMP
+#define STBI_MAX_DIMENSIONS 65535
+#include <stb/stb_image.h>
+
+namespace parabola {
+namespace {
+
+constexpr int64_t max_pixels = 100'000'000;
+constexpr uint64_t max_bytes = 1 << 29;  // of a file; 100 million pixels without compression have 400 MB
+
+}  // namespace
+
+bool is_image_name(const std::string& path) {
+  std::string ending = std::filesystem::path(path).extension().string();
+  std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return std::tolower(c); });
+  return ending == ".jpg" || ending == ".jpeg" || ending == ".png" || ending == ".bmp";
+}
+
+void decode_image(const std::string& path, Image& out) {
+  const InputFile file(path);
+  const auto refuse = [&](const auto&... what) { fail<FormatError>(printable_path(path), what...); };
+  if (file.size() == 0) refuse("the file is empty: expected a JPEG, PNG or BMP image");
+  if (file.size() > max_bytes) refuse("too large: got ", file.size(), " bytes, expected at most ", max_bytes);
+  const auto size = static_cast<int>(file.size());
+  const auto bytes = std::make_unique_for_overwrite<stbi_uc[]>(file.size());
+  file.read(0, bytes.get(), file.size());
+
+  // stb_image reads zeros past the end, which only a BMP gets away with; its header says how long it is.
+  if (size >= 6 && bytes[0] == 'B' && bytes[1] == 'M') {
+    const uint32_t told = bytes[2] | bytes[3] << 8 | bytes[4] << 16 | uint32_t{bytes[5]} << 24;
+    if (told > file.size()) refuse("cut off: got ", size, " bytes, expected the ", told, " that its header speaks of");
+  }
+
+  int width = 0, height = 0, channels = 0;
+  const bool known = stbi_info_from_memory(bytes.get(), size, &width, &height, &channels);
+  height = std::abs(height);  // negative where a BMP begins with its topmost row
+  if (known && int64_t{width} * height > max_pixels)
+    refuse("too large: got ", height, "x", width, " pixels, expected at most ", max_pixels, " in all");
+  // Where the header cannot be read this will fail as well, and knows better why.
+  const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
+      stbi_load_from_memory(bytes.get(), size, &width, &height, &channels, 3), stbi_image_free);
+  if (!known || !pixels)
+    refuse("cannot be decoded: got '", printable(stbi_failure_reason()), "', expected a whole JPEG, PNG or BMP image");
+  if (width < 1 || height < 1) refuse("no pixels: got ", height, "x", width, ", expected at least one");
+  out.height = height;
+  out.width = width;
+  out.rgb.assign(pixels.get(), pixels.get() + std::ptrdiff_t{3} * height * width);
+}
+
+}  // namespace parabola

@@ -1,0 +1,105 @@
+// Image files: against Pillow's pixels (tests/golden/make_images.py), and bad ones.
+#include "data/decode.h"
+
+#include <cstdlib>
+#include <fstream>
+
+#include "engine/core/error.h"
+#include "engine/io/safetensors.h"
+#include "tests/support/test.h"
+
+namespace parabola {
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+
+Bytes stored(const std::string& name) {
+  static const Safetensors file("tests/golden/images.safetensors");
+  const TensorEntry* entry = file.find(name);
+  REQUIRE_MESSAGE(entry, name);
+  Bytes bytes(entry->end - entry->begin);
+  file.read(*entry, DType::u8, reinterpret_cast<std::byte*>(bytes.data()), bytes.size());
+  return bytes;
+}
+
+Image decoded(const Bytes& bytes) {
+  static const std::string path = scratch_folder() + "/image";
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  Image image;
+  decode_image(path, image);
+  return image;
+}
+
+}  // namespace
+
+TEST_CASE("decode: every kind of file becomes 8-bit RGB with Pillow's pixels") {
+  for (const std::string name : {"rgb.png", "grey.png", "palette.png", "alpha.png", "rgb.bmp", "palette.bmp", "rgb.jpg",
+                                 "progressive.jpg", "fine.jpg", "grey.jpg"}) {
+    CAPTURE(name);
+    CHECK(is_image_name(name));
+    const Image image = decoded(stored("file/" + name));
+    const Bytes expected = stored("pixels/" + name);
+    CHECK(image.height == 11);
+    CHECK(image.width == 14);
+    REQUIRE(image.rgb.size() == expected.size());
+    // JPEG leaves the rounding of its transforms to the decoder, and how colours of half the size grow: up to 8 levels
+    // at the edges of these images.
+    const int most = name == "rgb.jpg" || name == "progressive.jpg" ? 8 : name.ends_with("jpg") ? 2 : 0;
+    for (size_t i = 0; i < expected.size(); ++i) CHECK(std::abs(image.rgb[i] - expected[i]) <= most);
+  }
+}
+
+TEST_CASE("decode: of 16 bits the upper 8 are taken") {
+  const Image image = decoded(stored("file/bits16.png"));
+  CHECK(image.height == 3);
+  CHECK(image.width == 5);
+  for (size_t i = 0; i < 15; ++i) CHECK(image.rgb[3 * i] == (i * 1000) >> 8);
+}
+
+TEST_CASE("decode: a bad file is refused, and the message names it") {
+  const auto refused = [](const Bytes& bytes, const char* about) {
+    CAPTURE(about);
+    CHECK_THROWS_WITH_AS(decoded(bytes), doctest::Contains(about), FormatError);
+  };
+  refused({}, "/image] the file is empty");
+  refused({'h', 'e', 'l', 'l', 'o'}, "/image] cannot be decoded");
+  for (const std::string name : {"rgb.png", "palette.png", "rgb.bmp", "palette.bmp", "rgb.jpg", "progressive.jpg"}) {
+    const Bytes whole = stored("file/" + name);
+    // Of the last bytes a PNG's checksum (four) and a JPEG's end mark (two) may be missing without harm.
+    for (const size_t size : {size_t{1}, size_t{10}, whole.size() / 3, whole.size() - 20}) {
+      CAPTURE(name);
+      CAPTURE(size);
+      CHECK_THROWS_AS(decoded({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size)}), FormatError);
+    }
+  }
+  Bytes bomb = stored("file/rgb.png");
+  bomb[18] = bomb[19] = bomb[22] = bomb[23] = 0xf0;             // of width and height: 61,680 each
+  refused(bomb, "/image] cannot be decoded: got 'too large'");  // by stb_image's own limits
+  bomb[18] = bomb[22] = 0x30;
+  refused(bomb, "/image] too large: got 12528x12528 pixels");
+  Image image;
+  CHECK_THROWS_WITH_AS(decode_image("no-such.png", image), doctest::Contains("no-such.png"), UsageError);
+  CHECK_THROWS_AS(decode_image("tests", image), UsageError);
+}
+
+TEST_CASE("decode: damaged files are read or refused, nothing else") {
+  for (const std::string name : {"rgb.png", "palette.png", "rgb.bmp", "palette.bmp", "rgb.jpg", "progressive.jpg"}) {
+    const Bytes whole = stored("file/" + name);
+    for (size_t at = 0; at < whole.size(); at += long_tests() ? 1 : 13) {
+      Bytes damaged = whole;
+      damaged[at] ^= static_cast<uint8_t>(1 + at % 255);
+      try {
+        decoded(damaged);
+      } catch (const FormatError&) {
+      }
+    }
+  }
+}
+
+TEST_CASE("decode: names of images") {
+  for (const char* name : {"a.JPEG", "b.Jpg", "x/y.png", "c.d.bmp"}) CHECK(is_image_name(name));
+  for (const char* name : {"a.gif", "jpg", "a.jpg.txt", "", "a.webp"}) CHECK_FALSE(is_image_name(name));
+}
+
+}  // namespace parabola
