@@ -192,11 +192,10 @@ struct GeluTanh {
 // The function with the options that it has.
 template <class F>
 F function_of(const Attributes& attributes) {
-  if constexpr (std::is_empty_v<F>) {
+  if constexpr (std::is_empty_v<F>)
     return F{};
-  } else {
+  else
     return F{attributes.get<typename F::Options>()};
-  }
 }
 
 }  // namespace parabola::unary
