@@ -192,10 +192,8 @@ struct GeluTanh {
 // The function with the options that it has.
 template <class F>
 F function_of(const Attributes& attributes) {
-  if constexpr (std::is_empty_v<F>)
-    return F{};
-  else
-    return F{attributes.get<typename F::Options>()};
+  if constexpr (!std::is_empty_v<F>) return F{attributes.get<typename F::Options>()};
+  return F{};
 }
 
 }  // namespace parabola::unary
