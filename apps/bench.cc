@@ -1,4 +1,4 @@
-// bench: time, work and memory of one model's training or inference step, or of an op.
+// bench: time, work and memory of one model's training or inference step, or of an op; or what a step will take.
 #include <iostream>
 
 #include "apps/common/adaptation.h"
@@ -12,6 +12,7 @@
 #include "engine/core/thread_pool.h"
 #include "engine/ops/cross_entropy.h"
 #include "engine/tape/executor.h"
+#include "engine/tape/plan.h"
 #include "optim/sgd.h"
 
 namespace parabola {
@@ -87,17 +88,54 @@ Record completed(Record record, const Flags& flags, int64_t batch, const Measure
       .add("replay_flops", m.work.replay_flops);
 }
 
-void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
-  const ModelInfo& info = model_info(flags.model);
-  const int64_t batch = flags.batch.value_or(info.train.batch);
+// The model that the flags describe, announced.
+LoadedModel prepared_model(const Flags& flags, std::ostream& out) {
   LoadedModel loaded = new_model(flags, classes);
   if (flags.adapt) attach_for_timing(loaded, flags);
   loaded.model->set_device(flags.device);
-
   const std::string adapters = flags.adapt ? ", " + describe_method("quadratic", loaded) : "";
-  out << "model  " << info.name << adapters << ", " << format_count(parameter_count(*loaded.model)) << " parameters, "
-      << format_count(parameter_count(*loaded.model, true)) << " trainable\n"
-      << "run    " << flags.mode << ", batch " << batch << ", " << flags.device.str() << ", " << thread_pool().threads()
+  out << "model  " << flags.model << adapters << ", " << format_count(parameter_count(*loaded.model)) << " parameters, "
+      << format_count(parameter_count(*loaded.model, true)) << " trainable\n";
+  return loaded;
+}
+
+// A row a policy, without data and without computing anything.
+void run_plan(const Flags& flags, JsonLines& json, std::ostream& out) {
+  const ModelInfo& info = model_info(flags.model);
+  const int64_t batch = flags.batch.value_or(info.train.batch);
+  const LoadedModel loaded = prepared_model(flags, out);
+  out << "plan   a training step, batch " << batch << ", " << flags.dtype << "\n\n";
+  const Preprocessing& how = loaded.preprocessing;
+  const Tensor images =
+      Tensor::empty({batch, how.height, how.width, how.channels()}, DType::f32, Category::inputs, Device{});
+  const Tensor labels = Tensor::empty({batch}, DType::i32, Category::inputs, Device{});
+  loaded.model->set_training(true);
+  Table table({"checkpoint", "after forward", "peak", "GFLOP", "replayed", "of it"});
+  for (const Checkpoint checkpoint : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks}) {
+    const Plan plan =
+        plan_step({.checkpoint = checkpoint}, [&] { return cross_entropy((*loaded.model)(images), labels); });
+    table.add({std::string(name_of(checkpoint)), format_bytes(static_cast<int64_t>(plan.saved_bytes)),
+               format_bytes(static_cast<int64_t>(plan.peak_bytes)), format_fixed(plan.flops / 1e9, 3),
+               format_fixed(plan.replay_flops / 1e9, 3), format_percent(plan.replay_flops / plan.flops, 0)});
+    json.write(Record("result")
+                   .add("model", info.name)
+                   .add("mode", "plan")
+                   .add("batch", batch)
+                   .add("dtype", flags.dtype)
+                   .add("checkpoint", name_of(checkpoint))
+                   .add("peak_activation_bytes", plan.peak_bytes)
+                   .add("saved_activation_bytes", plan.saved_bytes)
+                   .add("flops", plan.flops)
+                   .add("replay_flops", plan.replay_flops));
+  }
+  out << table.str() << "\nbytes are those of activations; work is that of forward and backward\n";
+}
+
+void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
+  const ModelInfo& info = model_info(flags.model);
+  const int64_t batch = flags.batch.value_or(info.train.batch);
+  LoadedModel loaded = prepared_model(flags, out);
+  out << "run    " << flags.mode << ", batch " << batch << ", " << flags.device.str() << ", " << thread_pool().threads()
       << " threads, " << flags.dtype << ", checkpoint " << flags.checkpoint << "\n\n"
       << std::flush;
 
@@ -150,7 +188,8 @@ void run(const Flags& flags) {
   std::ostream& out = human_output(flags.json);
   if (flags.list_models) return list_models(out);
   JsonLines json(flags.json);
-  flags.op.empty() ? run_model(flags, json, out) : run_ops(flags, json, out);
+  if (!flags.op.empty()) return run_ops(flags, json, out);
+  flags.plan ? run_plan(flags, json, out) : run_model(flags, json, out);
 }
 
 }  // namespace

@@ -390,7 +390,8 @@ void declare(Parser& p, Flags& f) {
   });
   p.value(bench, "--op", "NAME", "time this op instead of a model; all: every one",
           [&](Text t) { f.op = some_text(t, "an op's name"); });
-  for (const char* flag : {"--profile", "--plan", "--fit"}) p.planned(bench, flag);
+  p.toggle(bench, "--plan", "say what a training step will take under each policy, and do not run it", f.plan);
+  for (const char* flag : {"--profile", "--fit"}) p.planned(bench, flag);
   p.value(all | demo, "--threads", "N", "CPU threads (default: all)", [&](Text t) { f.threads = whole(t, 1, 1024); });
   p.value(train | adapt | evaluate | predict | bench, "--device", "NAME", "cpu, cuda or cuda:N (default cpu)",
           [&](Text t) { f.device = device(t); });
@@ -430,6 +431,15 @@ void check_together(App app, const Parser& p, const Flags& f) {
   if (bit & inspect) return require(!f.files.empty(), "FILE", "at least one .safetensors file or index.json");
   if (!f.op.empty() && (!f.model.empty() || f.adapt))
     throw UsageError(concat("--op: no effect with ", f.adapt ? "--adapt" : "--model", ", expected one of them"));
+  if (f.plan) {
+    const auto refuse_with = [](const char* what) {
+      throw UsageError(concat("--plan: no effect with ", what, ", expected a model's training step on the CPU"));
+    };
+    if (!f.op.empty()) refuse_with("--op");
+    if (f.mode != "train") refuse_with("--mode infer");
+    if (f.device.kind != DeviceKind::cpu) refuse_with("--device cuda");
+    if (p.given("--checkpoint")) refuse_with("--checkpoint: it shows every policy");
+  }
   require(!f.model.empty() || !f.op.empty(), "--model", "a model's name (--list-models prints them)");
   if (bit & (adapt | evaluate | predict)) require(!f.weights.empty(), "--weights", "a .safetensors file");
   if (bit & predict) require(!f.files.empty(), "IMAGE", "at least one PNG, JPEG or BMP file");

@@ -60,6 +60,7 @@ struct Flags {
 
   // running
   std::string mode = "train";          // bench: train, infer
+  bool plan = false;                   // bench: what a training step will take under each policy
   std::string op;                      // bench: time this op (or all) instead of a model
   std::optional<int64_t> threads;      // 1 to 1024; default: all cores
   Device device;                       // one that is there

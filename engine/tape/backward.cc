@@ -201,7 +201,8 @@ void Tape::backward_node(int index) {
   args.random = random_of(index);
   Executor::instance().backward(*node.op, args, layout.backward_workspace, node.cost.backward, device);
   for (const auto& [target, addend] : repeated) add_into(target, addend);
-  // Only now: had the kernel failed, the gradient would show what happened to lie in its memory.
+  // Only now, and not where no kernel ran: the gradient would show what happened to lie in its memory.
+  if (Executor::instance().planning) return;
   for (int value : node.inputs)
     if (value >= 0 && values_[static_cast<size_t>(value)].needs_gradient)
       if (Leaf* leaf = values_[static_cast<size_t>(value)].leaf.get()) leaf->has_gradient = true;

@@ -78,13 +78,14 @@ void Executor::forward(const OpDef& op, const ForwardArgs& args, size_t workspac
   Workspace workspace(workspace_bytes, device);
   ForwardArgs with_workspace = args;
   with_workspace.workspace = workspace.block();
-  with_workspace.step = step_on(device);
-  with_workspace.stream = stream_of(device);
-  kernel(with_workspace);
   if (args.replay)
     work.replay_flops += cost.flops;
   else
     work.add(cost);
+  if (planning) return;
+  with_workspace.step = step_on(device);
+  with_workspace.stream = stream_of(device);
+  kernel(with_workspace);
   if (check_finite) require_finite(op, "forward", args.outputs, device);
 }
 
@@ -95,10 +96,11 @@ void Executor::backward(const OpDef& op, const BackwardArgs& args, size_t worksp
   Workspace workspace(workspace_bytes, device);
   BackwardArgs with_workspace = args;
   with_workspace.workspace = workspace.block();
+  work.add(cost);
+  if (planning) return;
   with_workspace.step = step_on(device);
   with_workspace.stream = stream_of(device);
   kernel(with_workspace);
-  work.add(cost);
   if (check_finite) require_finite(op, "backward", args.input_gradients, device);
 }
 

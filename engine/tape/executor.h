@@ -22,6 +22,7 @@ class Executor {
 
   StepRecord step;  // what kernels read of the current step
   WorkCounters work;
+  bool planning = false;      // kernels are not called: plan.h
   bool check_finite = false;  // debug mode: Error naming the op and scope that produced the first NaN or Inf
 
   void forward(const OpDef& op, const ForwardArgs& args, size_t workspace_bytes, const Cost& cost, Device device);

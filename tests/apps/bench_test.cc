@@ -37,6 +37,20 @@ TEST_CASE("bench: a training step of an adapted model, kept and replayed") {
   CHECK(replayed.at("peak_activation_bytes") < kept.at("peak_activation_bytes"));
 }
 
+TEST_CASE("bench: --plan knows each policy's bytes and replayed work, and refuses what it cannot plan") {
+  const Arguments model{"bench", "--model", "convnext_mnist", "--adapt", "--batch", "4"};
+  const ProgramResult run = run_program(model + Arguments{"--plan", "--json", "-"});
+  REQUIRE_MESSAGE(run.code == 0, run.err);
+  const std::vector<Json> plans = records_in(run.out);
+  REQUIRE(plans.size() == 3);
+  const Json measured = result_of(model + Arguments{"--checkpoint", "blocks"});
+  CHECK(plans[2].at("checkpoint") == "blocks");
+  for (const char* key : {"peak_activation_bytes", "saved_activation_bytes", "replay_flops"})
+    CHECK_MESSAGE(plans[2].at(key) == measured.at(key), key);
+  for (const Arguments& with : {Arguments{"--mode", "infer"}, Arguments{"--checkpoint", "none"}})
+    check_error(run_program(model + Arguments{"--plan"} + with), 2, "--plan: no effect with " + with[0]);
+}
+
 TEST_CASE("bench: inference keeps nothing") {
   const Json result = result_of({"bench", "--model", "mlp", "--mode", "infer", "--batch", "4"});
   check_bench(result, "mlp", "infer");

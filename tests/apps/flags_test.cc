@@ -197,7 +197,7 @@ TEST_CASE("flags: what later issues build is refused and says so") {
   const std::string train = "train --model m --data d ", bench = "bench --model m ";
   for (const char* flag : {"--memory-budget 1GB", "--ema 0.9", "--label-smoothing 0.1"})
     CHECK(refusal(train + flag).find(": not built yet, expected a run without it") != std::string::npos);
-  for (const char* flag : {"--plan", "--fit", "--profile", "--memory-budget 1GB"})
+  for (const char* flag : {"--fit", "--profile", "--memory-budget 1GB"})
     CHECK(refusal(bench + flag).find(": not built yet, expected a run without it") != std::string::npos);
   CHECK(refusal(train + "--checkpoint auto") ==
         "--checkpoint: auto is not built yet, expected none, default or blocks");
@@ -222,7 +222,7 @@ TEST_CASE("flags: help lists every flag that the app has, and no other") {
     CHECK(train.find(flag) != std::string::npos);
   CHECK(train.find("--rank") == std::string::npos);
   CHECK(bench.find("--rank N") != std::string::npos);
-  CHECK(bench.find("Known, but not built yet: --profile, --plan, --fit, --memory-budget") != std::string::npos);
+  CHECK(bench.find("Known, but not built yet: --profile, --fit, --memory-budget") != std::string::npos);
   CHECK(inspect.find("Usage: inspect FILE...") != std::string::npos);
   CHECK(inspect.find("--model") == std::string::npos);
   for (const std::string& text : {train, inspect, bench, help("adapt"), help("evaluate")}) {

@@ -1,0 +1,50 @@
+#include "engine/tape/plan.h"
+
+#include "engine/core/memory.h"
+#include "engine/tape/executor.h"
+
+namespace parabola {
+namespace {
+
+// No kernel runs while one of these lives, and the work counted meanwhile is none of the caller's.
+class Planning {
+ public:
+  Planning() : work_(executor_.work), planning_(executor_.planning) {
+    executor_.work = {};
+    executor_.planning = true;
+  }
+  ~Planning() {
+    executor_.work = work_;
+    executor_.planning = planning_;
+  }
+  Planning(const Planning&) = delete;
+  Planning& operator=(const Planning&) = delete;
+  const WorkCounters& work() const { return executor_.work; }
+
+ private:
+  Executor& executor_ = Executor::instance();
+  WorkCounters work_;
+  bool planning_;
+};
+
+}  // namespace
+
+Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss) {
+  const Planning planning;
+  Memory& memory = Memory::of(Device{});
+  const size_t before = memory.activation_bytes();
+  memory.reset_peak();
+  Plan plan;
+  {
+    Tape tape(options);
+    const Tensor root = loss();
+    plan.saved_bytes = memory.activation_bytes() - before;
+    tape.backward(root);
+  }
+  plan.peak_bytes = memory.peak_activation_bytes() - before;
+  plan.flops = planning.work().flops;
+  plan.replay_flops = planning.work().replay_flops;
+  return plan;
+}
+
+}  // namespace parabola

@@ -1,0 +1,21 @@
+// What a training step takes, known before it runs: the executor with kernels that do nothing. Storages come and go as
+// in the step itself, so bytes are exact and work is what the ops' cost functions say; nothing is computed, no page of
+// the activations is touched, and weights, statistics and gradients stay what they are.
+#pragma once
+#include <functional>
+
+#include "engine/core/tensor.h"
+#include "engine/tape/tape.h"
+
+namespace parabola {
+
+struct Plan {
+  size_t saved_bytes = 0, peak_bytes = 0;  // activation bytes when forward has ended, and at most
+  double flops = 0, replay_flops = 0;      // of forward and backward; of recomputation
+};
+
+// Plans the step whose forward pass is `loss`, which is called once with a tape open and returns a scalar of it. On the
+// CPU. What `loss` reads from a tensor's memory itself, not by an op, is undefined.
+Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss);
+
+}  // namespace parabola
