@@ -30,6 +30,16 @@ struct Workspace {
   }
 };
 
+// to [N, C] = the sums of a b over each image.
+template <class T>
+void sum_images(const RowBlocks& images, const T* a, const T* b, T* workspace, T* to) {
+  const auto add_products = [a, b, C = images.columns](int64_t first, int64_t last, T* sums) {
+    for (int64_t row = first; row < last; ++row)
+      for (int64_t c = 0; c < C; ++c) sums[c] = std::fma(a[row * C + c], b[row * C + c], sums[c]);
+  };
+  column_sums<T>(images, 1, workspace, add_products, [to](int64_t i, double sum) { to[i] = static_cast<T>(sum); });
+}
+
 // 1 / (mean of g + eps), of an image.
 template <class T>
 T scale_of(const T* norms, int64_t channels, double eps) {
@@ -53,12 +63,8 @@ void forward(const ForwardArgs& args) {
   T *y = args.outputs[0].data<T>(), *norms = args.auxiliary[0].data<T>();
   const Workspace<T> workspace(images, false, args.workspace);
   if (!args.auxiliary_ready) {
-    const auto add_squares = [=](int64_t first, int64_t last, T* sums) {
-      for (int64_t row = first; row < last; ++row)
-        for (int64_t c = 0; c < C; ++c) sums[c] = std::fma(x[row * C + c], x[row * C + c], sums[c]);
-    };
-    column_sums<T>(images, 1, workspace.sums, add_squares,
-                   [=](int64_t i, double sum) { norms[i] = static_cast<T>(std::sqrt(sum)); });
+    sum_images(images, x, x, workspace.sums, norms);
+    for (int64_t i = 0; i < images.outer * C; ++i) norms[i] = std::sqrt(norms[i]);
   }
   for (int64_t n = 0; n < images.outer; ++n) {
     const T scale = scale_of(norms + n * C, C, args.attributes.get<GlobalResponseNormAttributes>().eps);
@@ -83,12 +89,7 @@ void backward(const BackwardArgs& args) {
     bias_gradient(dy, N * images.rows, C, args.input_gradients[2].data<T>(), args.accumulates(2), workspace.beta);
   if (!args.wants(0) && !args.wants(1)) return;
   T *responses = workspace.responses, *products = workspace.products, *slopes = workspace.slopes;
-  const auto add_products = [=](int64_t first, int64_t last, T* sums) {
-    for (int64_t row = first; row < last; ++row)
-      for (int64_t c = 0; c < C; ++c) sums[c] = std::fma(dy[row * C + c], x[row * C + c], sums[c]);
-  };
-  column_sums<T>(images, 1, workspace.sums, add_products,
-                 [=](int64_t i, double sum) { products[i] = static_cast<T>(sum); });
+  sum_images(images, dy, x, workspace.sums, products);
   for (int64_t n = 0; n < N; ++n) {
     const T *g = norms + n * C, *p = products + n * C;
     const T scale = scale_of(g, C, args.attributes.get<GlobalResponseNormAttributes>().eps);

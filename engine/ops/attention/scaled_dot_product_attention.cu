@@ -53,9 +53,10 @@ template <class T>
 __global__ void attention_probabilities(QueryTile tile, const T* l, T* scores, T scale) {
   for (int64_t row = first_row(); row < tile.z.count * tile.rows; row += row_step()) {
     T* p = scores + row * tile.keys;
+    const int64_t seen = tile.seen(row);
     const T log_sum = l[tile.query(row)];
     for (int64_t j = lane_index(); j < tile.keys; j += warp_size)
-      p[j] = j < tile.seen(row) ? std::exp(scale * p[j] - log_sum) : T(0);
+      p[j] = j < seen ? std::exp(scale * p[j] - log_sum) : T(0);
   }
 }
 
