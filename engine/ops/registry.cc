@@ -15,6 +15,7 @@
 #include "engine/ops/layer_norm.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/matmul.h"
+#include "engine/ops/mse.h"
 #include "engine/ops/optimizers.h"
 #include "engine/ops/pad.h"
 #include "engine/ops/permute.h"
@@ -53,8 +54,10 @@ std::span<const OpDef* const> all_ops() {
       &layer_norm_op,
       &linear_op,
       &log_op,
+      &log_softmax_op,
       &matmul_op,
       &mean_op,
+      &mse_op,
       &multiply_op,
       &neg_op,
       &pad_op,
