@@ -126,7 +126,7 @@ const std::vector<OpBench>& table() {
       elementwise(softmax_op, {}, {8192, 1000}),
       elementwise(dropout_op, DropAttributes{0.1}, {32768, 256}),
       elementwise(mean_op, ReduceAttributes{.axes = 0b110}, {128, 16, 16, 256}),
-      {"rows 1024 of 1000 classes", &cross_entropy_op, {}, {{1024, 1000}, {1024}}, 1, 0b10},
+      {"rows 1024 of 1000 classes", &cross_entropy_op, CrossEntropyAttributes{}, {{1024, 1000}, {1024}}, 1, 0b10},
   };
   return rows;
 }

@@ -19,6 +19,7 @@
 #include "engine/ops/linear.h"
 #include "engine/ops/matmul.h"
 #include "engine/ops/max.h"
+#include "engine/ops/mse.h"
 #include "engine/ops/one_hot.h"
 #include "engine/ops/optimizers.h"
 #include "engine/ops/pad.h"
@@ -65,10 +66,12 @@ std::span<const OpDef* const> all_ops() {
       &layer_norm_op,
       &linear_op,
       &log_op,
+      &log_softmax_op,
       &matmul_op,
       &max_op,
       &max_pool2d_op,
       &mean_op,
+      &mse_op,
       &multiply_op,
       &neg_op,
       &one_hot_op,

@@ -7,6 +7,10 @@ namespace parabola {
 // dx = y (dy - sum(dy y)). Recomputed by default. ShapeError for a scalar.
 Tensor softmax(const Tensor& x);
 
-extern const OpDef softmax_op;
+// The logarithm of that, y = x - max x - log sum exp(x - max x), which stays finite where softmax is 0. Backward reads
+// y: dx = dy - exp(y) sum(dy). Otherwise as softmax.
+Tensor log_softmax(const Tensor& x);
+
+extern const OpDef softmax_op, log_softmax_op;
 
 }  // namespace parabola
