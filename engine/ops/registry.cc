@@ -58,6 +58,7 @@ std::span<const OpDef* const> all_ops() {
       &quadratic_depthwise_conv2d_op,
       &quadratic_linear_op,
       &relu_op,
+      &ema_op,
       &sgd_op,
       &slice_op,
       &softmax_op,
