@@ -33,7 +33,11 @@ std::vector<int64_t> shuffled_order(int64_t count, uint64_t seed, int64_t epoch)
 }
 
 Loader::Loader(DatasetPtr dataset, const LoaderOptions& options)
-    : dataset_(std::move(dataset)), options_(options), images_(options.device), labels_(options.device) {
+    : dataset_(std::move(dataset)),
+      options_(options),
+      images_(options.device),
+      labels_(options.device),
+      partners_(options.device) {
   if (options_.batch < 1) fail<UsageError>("--batch", "got ", options_.batch, ", expected at least 1");
   // A random draw is keyed by 32 bits of an image's number.
   PARABOLA_ASSERT(dataset_->size() <= std::numeric_limits<uint32_t>::max());
@@ -57,6 +61,7 @@ void Loader::start(int64_t epoch, int64_t first_batch) {
   ready_.clear();
   finished_ = false;
   if (sent_) images_.finish(), labels_.finish();
+  if (sent_ && options_.augmentation.mixes()) partners_.finish();
   sent_.reset();
   epoch_ = epoch;
   started_ = true;
@@ -88,6 +93,7 @@ void Loader::send() {
   Batch batch = to_batch(host_);
   images_.start(std::exchange(batch.images, {}));
   labels_.start(std::exchange(batch.labels, {}));
+  if (batch.partners) partners_.start(std::exchange(batch.partners, {}));
   sent_ = std::move(batch);
 }
 
@@ -100,6 +106,7 @@ bool Loader::next(Batch& batch) {
   sent_.reset();
   batch.images = images_.finish();
   batch.labels = labels_.finish();
+  if (options_.augmentation.mixes()) batch.partners = partners_.finish();
   if (options_.device.kind != DeviceKind::cpu && ready() && next(host_)) send();
   return true;
 }
@@ -153,10 +160,20 @@ void Loader::fill(HostBatch& batch, std::span<const int64_t> samples, int64_t ep
   const auto image_size = static_cast<size_t>(batch.shape.product(1, 4));
   for (size_t i = 0; i < samples.size(); ++i) {
     dataset_->image(samples[i], scratch.image);
-    augment(options_.augmentation, augmentation_draws(options_.seed, epoch, samples[i]), scratch.image, scratch.spare);
-    preprocess(scratch.image, how, batch.images.data() + i * image_size);
+    Random draws = augmentation_draws(options_.seed, epoch, samples[i]);
+    augment(options_.augmentation, draws, scratch.image, scratch.spare);
+    const std::span<float> pixels = std::span(batch.images).subspan(i * image_size, image_size);
+    preprocess(scratch.image, how, pixels.data());
+    cut_out(options_.augmentation, draws, {how.height, how.width, how.channels()}, pixels);
     batch.labels[i] = dataset_->label(samples[i]);
   }
+  if (!options_.augmentation.mixes()) return;
+  batch.share = mix(options_.augmentation, mixing_draws(options_.seed, epoch, batch.number), batch.shape, batch.images);
+  batch.partners = batch.labels;
+  std::ranges::rotate(batch.partners, batch.partners.end() - 1);
+  if (batch.share >= 0.5) return;
+  std::swap(batch.labels, batch.partners);
+  batch.share = 1 - batch.share;
 }
 
 }  // namespace parabola
