@@ -181,7 +181,7 @@ TEST_CASE("augment: jitter keeps a grey picture grey, black black, and moves the
 TEST_CASE("augment: cutout zeroes a square of half the side, cut off at the edges") {
   const Shape shape{8, 10, 2};
   std::map<size_t, int> sizes;
-  for (int i = 0; i < 400; ++i) {
+  for (int i = 0; i < 2000; ++i) {
     std::vector<float> image(160, 1.0f);
     Random draws = augmentation_draws(1, 0, i);
     cut_out({.cutout = true}, draws, shape, image);
@@ -190,7 +190,7 @@ TEST_CASE("augment: cutout zeroes a square of half the side, cut off at the edge
     for (int y = 0; y < 8; ++y)
       for (int x = 0; x < 10; ++x) {
         const float* pixel = &image[static_cast<size_t>(2 * (10 * y + x))];
-        CHECK(pixel[0] == pixel[1]);
+        if (pixel[0] != pixel[1]) FAIL("a channel was left");
         if (pixel[0] != 0) continue;
         ++zeros;
         top = std::min(top, y), left = std::min(left, x), bottom = std::max(bottom, y), right = std::max(right, x);
@@ -201,7 +201,7 @@ TEST_CASE("augment: cutout zeroes a square of half the side, cut off at the edge
     ++sizes[zeros];
   }
   CHECK(sizes.rbegin()->first == 16);
-  CHECK(sizes.begin()->first == 4);
+  CHECK(sizes.begin()->first == 4);  // in one corner, where one draw in 80 falls
   std::vector<float> image(160, 1.0f);
   Random draws = augmentation_draws(1, 0, 0);
   cut_out({}, draws, shape, image);

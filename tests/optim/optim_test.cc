@@ -121,16 +121,16 @@ TEST_CASE("ema: a young average follows, an old one decays; a swap is exact and 
     expected += std::max(0.5, 9.0 / (10 + t)) * (p.at(0) - expected);
     CHECK(ema.averages()[0].at(0) == doctest::Approx(expected).epsilon(1e-6));
   }
-  const std::vector<float> own = p.to_vector<float>(), average = ema.averages()[0].to_vector<float>();
+  const std::vector<double> own = p.to_vector<double>(), average = ema.averages()[0].to_vector<double>();
   CHECK(own != average);
   ema.swap();
-  CHECK(p.to_vector<float>() == average);
-  CHECK(ema.averages()[0].to_vector<float>() == own);
+  CHECK(p.to_vector<double>() == average);
+  CHECK(ema.averages()[0].to_vector<double>() == own);
   ema.swap();
-  CHECK(p.to_vector<float>() == own);
+  CHECK(p.to_vector<double>() == own);
   ema.restart();
   ema.update();
-  CHECK(ema.averages()[0].to_vector<float>() == own);  // bit for bit
+  CHECK(ema.averages()[0].to_vector<double>() == own);  // bit for bit
 }
 
 TEST_CASE("groups: a rate and a weight decay of their own, by the first rule that matches") {
@@ -154,7 +154,7 @@ TEST_CASE("groups: a rate and a weight decay of their own, by the first rule tha
 }
 
 TEST_CASE("groups: momenta and moments belong to their parameters, however these are grouped") {
-  std::vector<std::vector<float>> results;
+  std::vector<std::vector<double>> results;
   for (const bool grouped : {false, true}) {
     const Tensor p = parameter({1.0, -2.0}), q = parameter({3.0, 0.5, 0.25});
     const NamedTensors named = {{"p", p}, {"q", q}};
@@ -173,8 +173,8 @@ TEST_CASE("groups: momenta and moments belong to their parameters, however these
       else
         adamw.step();
     }
-    results.push_back(p.to_vector<float>());
-    results.push_back(q.to_vector<float>());
+    results.push_back(p.to_vector<double>());
+    results.push_back(q.to_vector<double>());
   }
   CHECK(results[0] == results[2]);
   CHECK(results[1] == results[3]);
