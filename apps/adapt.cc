@@ -66,7 +66,9 @@ void run(const Flags& given) {
        .folder = flags.out,
        .save_every = flags.save_every},
       &progress);
-  if (!flags.resume.empty() && trainer.resume(flags.resume)) {
+  const bool resumed = !flags.resume.empty() && trainer.resume(flags.resume);
+  trainer.dry_run();
+  if (resumed) {
     out << "resumed from " << printable(flags.resume) << "\n";
   } else {
     // The adapters still contribute nothing: this is the base's own score.

@@ -46,6 +46,7 @@ void run(const Flags& given) {
                    .save_every = flags.save_every},
                   &progress);
   if (!flags.resume.empty() && trainer.resume(flags.resume)) out << "resumed from " << printable(flags.resume) << "\n";
+  trainer.dry_run();
   const TrainerResult result = trainer.run();
   Record record = training_record(info.name, "scratch", recipe.epochs, result, *loaded.model);
   if (flags.skip_bad) record.add("skipped_images", skipped);

@@ -18,6 +18,11 @@ struct Image {
   std::vector<uint8_t> rgb;
 };
 
+// Pillow's "L", ITU-R 601: leaves grey pixels as they are.
+inline unsigned gray_level(unsigned red, unsigned green, unsigned blue) {
+  return (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16;
+}
+
 // What is known about a data set before any of its images is read.
 struct DatasetInfo {
   std::string name;  // "cifar10 test"

@@ -37,6 +37,7 @@ Loader::Loader(DatasetPtr dataset, const LoaderOptions& options)
       options_(options),
       images_(options.device),
       labels_(options.device),
+      partners_(options.device),
       readers_(options.threads ? options.threads : thread_pool().threads()),
       scratch_(static_cast<size_t>(readers_.threads())) {
   if (options_.batch < 1) fail<UsageError>("--batch", "got ", options_.batch, ", expected at least 1");
@@ -61,6 +62,7 @@ void Loader::start(int64_t epoch, int64_t first_batch) {
   ready_.clear();
   finished_ = false;
   if (sent_) images_.finish(), labels_.finish();
+  if (sent_ && options_.augmentation.mixes()) partners_.finish();
   sent_.reset();
   epoch_ = epoch;
   started_ = true;
@@ -92,6 +94,7 @@ void Loader::send() {
   Batch batch = to_batch(host_);
   images_.start(std::exchange(batch.images, {}));
   labels_.start(std::exchange(batch.labels, {}));
+  if (batch.partners) partners_.start(std::exchange(batch.partners, {}));
   sent_ = std::move(batch);
 }
 
@@ -104,6 +107,7 @@ bool Loader::next(Batch& batch) {
   sent_.reset();
   batch.images = images_.finish();
   batch.labels = labels_.finish();
+  if (options_.augmentation.mixes()) batch.partners = partners_.finish();
   if (options_.device.kind != DeviceKind::cpu && ready() && next(host_)) send();
   return true;
 }
@@ -161,8 +165,11 @@ void Loader::fill(HostBatch& batch, std::span<const int64_t> samples, int64_t ep
     try {
       dataset_->image(samples[i], image);
       fit(how, image, spare);
-      augment(options_.augmentation, augmentation_draws(options_.seed, epoch, samples[i]), image, spare);
-      preprocess(image, how, batch.images.data() + i * image_size);
+      Random draws = augmentation_draws(options_.seed, epoch, samples[i]);
+      augment(options_.augmentation, draws, image, spare);
+      const std::span<float> pixels = std::span(batch.images).subspan(i * image_size, image_size);
+      preprocess(image, how, pixels.data());
+      cut_out(options_.augmentation, draws, {how.height, how.width, how.channels()}, pixels);
       batch.labels[i] = dataset_->label(samples[i]);
     } catch (...) {
       errors[i] = std::current_exception();
@@ -170,6 +177,13 @@ void Loader::fill(HostBatch& batch, std::span<const int64_t> samples, int64_t ep
   });
   for (const std::exception_ptr& error : errors)
     if (error) std::rethrow_exception(error);
+  if (!options_.augmentation.mixes()) return;
+  batch.share = mix(options_.augmentation, mixing_draws(options_.seed, epoch, batch.number), batch.shape, batch.images);
+  batch.partners = batch.labels;
+  std::ranges::rotate(batch.partners, batch.partners.end() - 1);
+  if (batch.share >= 0.5) return;
+  std::swap(batch.labels, batch.partners);
+  batch.share = 1 - batch.share;
 }
 
 }  // namespace parabola

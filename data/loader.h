@@ -97,7 +97,7 @@ class Loader {
   int64_t epoch_ = -1;
   bool started_ = false;  // by start(), and no loop has begun since
   HostBatch host_;        // what next(Batch&) copies from
-  Upload images_, labels_;
+  Upload images_, labels_, partners_;
   std::optional<Batch> sent_;  // what is on its way through these, all but its tensors
 
   std::mutex mutex_;  // guards what follows

@@ -146,7 +146,7 @@ void preprocess(const Image& image, const Preprocessing& how, float* out) {
   for (size_t i = 0; i < bytes; i += 3) {
     const unsigned red = image.rgb[i], green = image.rgb[i + 1], blue = image.rgb[i + 2];
     switch (how.order) {
-      case Channels::gray: *out++ = normalise((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16, 0); break;
+      case Channels::gray: *out++ = normalise(gray_level(red, green, blue), 0); break;
       case Channels::rgb: *out++ = normalise(red, 0), *out++ = normalise(green, 1), *out++ = normalise(blue, 2); break;
       case Channels::bgr: *out++ = normalise(blue, 0), *out++ = normalise(green, 1), *out++ = normalise(red, 2); break;
     }

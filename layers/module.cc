@@ -103,29 +103,17 @@ Device device_of(const Module& module) {
   return entries.empty() ? Device{} : entries[0].tensor->device();
 }
 
-std::vector<Tensor> trainable(const Module& module) {
-  std::vector<Tensor> tensors;
+std::vector<std::pair<std::string, Tensor>> named_trainable(const Module& module) {
+  std::vector<std::pair<std::string, Tensor>> named;
   for (const Module::Entry& entry : module.tensors())
-    if (!entry.buffer && entry.tensor->requires_gradient()) tensors.push_back(*entry.tensor);
-  return tensors;
+    if (!entry.buffer && entry.tensor->requires_gradient()) named.emplace_back(entry.name, *entry.tensor);
+  return named;
 }
 
-bool matches(std::string_view pattern, std::string_view name) {
-  // The usual two-pointer match: on a mismatch, let the last * swallow one character more.
-  size_t p = 0, n = 0, star = std::string_view::npos, star_name = 0;
-  while (n < name.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++, star_name = n;
-    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == name[n])) {
-      ++p, ++n;
-    } else if (star != std::string_view::npos) {
-      p = star + 1, n = ++star_name;
-    } else {
-      return false;
-    }
-  }
-  while (p < pattern.size() && pattern[p] == '*') ++p;
-  return p == pattern.size();
+std::vector<Tensor> trainable(const Module& module) {
+  std::vector<Tensor> tensors;
+  for (const auto& [name, tensor] : named_trainable(module)) tensors.push_back(tensor);
+  return tensors;
 }
 
 int set_trainable(const Module& module, std::string_view pattern, bool on) {

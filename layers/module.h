@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/core/glob.h"
 #include "engine/core/tensor.h"
 #include "engine/io/layout.h"
 
@@ -67,9 +68,8 @@ class Module {
 
 int64_t parameter_count(const Module& module, bool trainable_only = false);  // elements, without buffers
 std::vector<Tensor> trainable(const Module& module);                         // parameters that require a gradient
+std::vector<std::pair<std::string, Tensor>> named_trainable(const Module& module);  // the same with their full names
 Device device_of(const Module& module);  // where its parameters are; the CPU for a module without any
-// A glob over full names in which * and ? cross dots: "layer*.conv*".
-bool matches(std::string_view pattern, std::string_view name);
 // Switches training on or off for the parameters whose full name matches; returns how many did.
 int set_trainable(const Module& module, std::string_view pattern, bool on);
 

@@ -4,18 +4,12 @@
 
 namespace parabola {
 
-AdamW::AdamW(std::vector<Tensor> parameters, const Options& options)
-    : Optimizer(std::move(parameters), options.lr, options.clip, 2),
-      beta1_(options.beta1),
-      beta2_(options.beta2),
-      epsilon_(options.epsilon),
-      weight_decay_(options.weight_decay) {}
+AdamW::AdamW(const std::vector<ParameterGroup>& groups, const Options& options)
+    : Optimizer(groups, options.lr, options.weight_decay, options.clip, 2), options_(options) {}
 
-void AdamW::update(std::span<const Tensor> parameters, std::span<const Tensor> gradients) {
-  const std::span<const Tensor> moments(state_);
-  const size_t count = parameters.size();
-  adamw(parameters, gradients, moments.first(count), moments.subspan(count, count),
-        {beta1_, beta2_, epsilon_, weight_decay_, clip_}, norm_);
+void AdamW::update(const Update& group) {
+  adamw(group.parameters, group.gradients, group.states[0], group.states[1],
+        {options_.beta1, options_.beta2, options_.epsilon, group.weight_decay, clip_}, norm_);
 }
 
 }  // namespace parabola

@@ -12,11 +12,13 @@ class AdamW final : public Optimizer {
     double clip = 0;  // largest global norm of the gradients; 0: any
     double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
   };
-  AdamW(std::vector<Tensor> parameters, const Options& options);
+  AdamW(const std::vector<ParameterGroup>& groups, const Options& options);
+  AdamW(std::vector<Tensor> parameters, const Options& options)
+      : AdamW(std::vector{ParameterGroup{std::move(parameters)}}, options) {}
 
  private:
-  void update(std::span<const Tensor> parameters, std::span<const Tensor> gradients) override;
-  double beta1_, beta2_, epsilon_, weight_decay_;
+  void update(const Update& group) override;
+  Options options_;
 };
 
 }  // namespace parabola

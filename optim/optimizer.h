@@ -4,11 +4,11 @@
 //   tape.backward(loss);
 //   optimizer.step();                  // uses the gradients and clears them
 #pragma once
-#include <memory>
-#include <string>
+#include <array>
+#include <span>
 #include <vector>
 
-#include "engine/core/tensor.h"
+#include "optim/groups.h"
 
 namespace parabola {
 
@@ -29,14 +29,26 @@ class Optimizer {
   const std::vector<Tensor>& state() const { return state_; }
 
  protected:
-  // clip: gradients are scaled down to this global norm; 0: never. slots: state tensors of each parameter.
-  Optimizer(std::vector<Tensor> parameters, double lr, double clip, int slots);
-  virtual void update(std::span<const Tensor> parameters, std::span<const Tensor> gradients) = 0;
-  std::vector<Tensor> parameters_, state_;
+  // clip: gradients are scaled down to this global norm; 0: never. slots: state tensors of each parameter, at most 2.
+  Optimizer(const std::vector<ParameterGroup>& groups, double lr, double weight_decay, double clip, int slots);
+
+  // One group's part of a step, at the step record's learning rate. The i-th tensors of all spans belong together.
+  struct Update {
+    std::span<const Tensor> parameters, gradients;
+    std::array<std::span<const Tensor>, 2> states;  // empty beyond the optimizer's slots
+    double weight_decay;
+  };
+  virtual void update(const Update& group) = 0;
   Tensor norm_;
   double clip_;
 
  private:
+  struct Group {
+    size_t begin, count;  // of parameters_
+    double lr_factor, weight_decay;
+  };
+  std::vector<Tensor> parameters_, state_;
+  std::vector<Group> groups_;
   double lr_;
   int64_t updates_ = 0;
 };

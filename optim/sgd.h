@@ -12,10 +12,12 @@ class Sgd final : public Optimizer {
     double clip = 0;  // largest global norm of the gradients; 0: any
     bool nesterov = false;
   };
-  Sgd(std::vector<Tensor> parameters, const Options& options);
+  Sgd(const std::vector<ParameterGroup>& groups, const Options& options);
+  Sgd(std::vector<Tensor> parameters, const Options& options)
+      : Sgd(std::vector{ParameterGroup{std::move(parameters)}}, options) {}
 
  private:
-  void update(std::span<const Tensor> parameters, std::span<const Tensor> gradients) override;
+  void update(const Update& group) override;
   Options options_;
 };
 

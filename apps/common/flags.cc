@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "apps/common/text.h"
+#include "data/augment.h"
 #include "engine/core/device.h"
 #include "engine/core/error.h"
 
@@ -72,6 +73,12 @@ double number(Text text, double low, const char* expected) {
     refuse("got ", in_quotes(text), ", expected ", expected);
   return value;
 }
+double below_one(Text text) {
+  const char* expected = "a number from 0 to below 1";
+  const double value = number(text, 0, expected);
+  if (value >= 1) refuse("got ", in_quotes(text), ", expected ", expected);
+  return value;
+}
 double not_negative(Text text) { return number(text, 0, "a number of at least 0"); }
 
 std::string some_text(Text text, const char* expected) {
@@ -94,7 +101,7 @@ Words augmentations(Text text) {
   if (text == "none") return words;
   for (size_t begin = 0; begin <= text.size();) {
     const size_t comma = std::min(text.find(',', begin), text.size());
-    words.push_back(choice(text.substr(begin, comma - begin), {"crop", "flip"}, {"rrc", "cutout", "mixup", "cutmix"}));
+    words.push_back(choice(text.substr(begin, comma - begin), augmentation_names()));
     if (std::count(words.begin(), words.end(), words.back()) > 1)
       refuse(words.back(), " is named twice, expected once");
     begin = comma + 1;
@@ -323,7 +330,8 @@ void declare(Parser& p, Flags& f) {
            f.skip_bad);
   p.value(train | adapt | evaluate | bench, "--batch", "N", "images in a step (default: the recipe's)",
           [&](Text t) { f.batch = whole(t, 1); });
-  p.value(train | adapt, "--augment", "LIST", "of crop,flip, or none (default: the data set's usual)",
+  p.value(train | adapt, "--augment", "LIST",
+          "of crop,flip,rrc,jitter,cutout,mixup,cutmix, or none (default: the\ndata set's usual)",
           [&](Text t) { f.augment = augmentations(t); });
 
   p.value(predict, "--classes", "FILE", "class names, one a line (default: those of the weights, else numbers)",
@@ -342,10 +350,7 @@ void declare(Parser& p, Flags& f) {
     f.optimizer = choice(t, {"sgd", "adamw"});
   });
   p.value(train | adapt, "--lr", "X", "learning rate", [&](Text t) { f.lr = not_negative(t); });
-  p.value(train | adapt, "--momentum", "X", "of sgd, below 1", [&](Text t) {
-    f.momentum = number(t, 0, "a number from 0 to below 1");
-    if (*f.momentum >= 1) refuse("got ", in_quotes(t), ", expected a number from 0 to below 1");
-  });
+  p.value(train | adapt, "--momentum", "X", "of sgd, below 1", [&](Text t) { f.momentum = below_one(t); });
   p.toggle(train | adapt, "--nesterov", "of sgd: Nesterov's form of the momentum", f.nesterov);
   p.value(train | adapt, "--weight-decay", "X", "pull of the weights towards zero",
           [&](Text t) { f.weight_decay = not_negative(t); });
@@ -361,7 +366,17 @@ void declare(Parser& p, Flags& f) {
           [&](Text t) { f.clip = not_negative(t); });
   p.value(train | adapt, "--accumulate", "N", "batches whose gradients are averaged for one step (default 1)",
           [&](Text t) { f.accumulate = whole(t, 1); });
-  for (const char* flag : {"--ema", "--label-smoothing"}) p.planned(train | adapt, flag);
+  p.value(train | adapt, "--layer-decay", "X", "each layer's learning rate is X times that of the next (default 1)",
+          [&](Text t) {
+            const char* expected = "a number above 0, at most 1";
+            f.layer_decay = number(t, 0, expected);
+            if (f.layer_decay == 0 || f.layer_decay > 1) refuse("got ", in_quotes(t), ", expected ", expected);
+          });
+  p.value(train | adapt, "--ema", "DECAY",
+          "evaluate and save the weights' moving average, of this decay; 0: the\nweights themselves (default)",
+          [&](Text t) { f.ema = below_one(t); });
+  p.value(train | adapt, "--label-smoothing", "X", "share of the target that all classes have alike (default 0)",
+          [&](Text t) { f.label_smoothing = below_one(t); });
 
   p.group("Adapters");
   p.value(adapt, "--method", "NAME", "quadratic, lora, head, full or none (default quadratic)", [&](Text t) {

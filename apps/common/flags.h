@@ -34,7 +34,7 @@ struct Flags {
   std::optional<int64_t> images;                    // demo: training images of the base, at least 1
   std::optional<int64_t> batch;                     // at least 1
   int64_t accumulate = 1;                           // batches a step, at least 1
-  std::optional<std::vector<std::string>> augment;  // crop, flip; empty: none
+  std::optional<std::vector<std::string>> augment;  // names of data/augment.h; empty: none
 
   // training
   std::optional<int64_t> epochs;  // at least 0; demo: at least 1
@@ -47,6 +47,9 @@ struct Flags {
   std::optional<std::string> schedule;  // constant, step, cosine
   std::optional<double> warmup;         // epochs, at least 0
   std::optional<double> clip;           // largest global norm of the gradient; 0: no clipping
+  double layer_decay = 1;               // above 0, at most 1
+  double ema = 0;                       // at least 0, below 1, as the next
+  double label_smoothing = 0;
 
   // adapters
   std::string method = "quadratic";  // quadratic, lora, head, full, none

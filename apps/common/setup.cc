@@ -106,6 +106,9 @@ Recipe recipe_for(const Flags& flags, const Recipe& usual, int64_t images) {
   if (flags.clip) recipe.clip = *flags.clip;
   if (flags.batch) recipe.batch = *flags.batch;
   if (flags.epochs) recipe.epochs = *flags.epochs;
+  recipe.layer_decay = flags.layer_decay;
+  recipe.ema = flags.ema;
+  recipe.label_smoothing = flags.label_smoothing;
   recipe.accumulate = flags.accumulate;
   if (flags.warmup)
     recipe.warmup_steps = std::llround(*flags.warmup * static_cast<double>(recipe.steps_per_epoch(images)));
@@ -134,6 +137,9 @@ std::string describe(const Recipe& r, const Augmentation& augmentation) {
   text += concat(" weight decay ", r.weight_decay, ", ", r.schedule, " schedule, ", r.warmup_steps,
                  " warm-up steps, clip ");
   text += r.clip > 0 ? concat(r.clip) : std::string("none");
+  if (r.layer_decay < 1) text += concat(", layer decay ", r.layer_decay);
+  if (r.ema > 0) text += concat(", ema ", r.ema);
+  if (r.label_smoothing > 0) text += concat(", label smoothing ", r.label_smoothing);
   if (r.accumulate > 1) text += concat(", ", r.accumulate, " batches a step");
   return text + concat(", batch ", r.batch, ", epochs ", r.epochs, ", augment ", augmentation.str());
 }

@@ -5,10 +5,10 @@
 #include <filesystem>
 #include <map>
 
+#include "apps/common/loss.h"
 #include "engine/core/error.h"
 #include "engine/io/safetensors.h"
 #include "engine/ops/binary.h"
-#include "engine/ops/cross_entropy.h"
 #include "engine/tape/executor.h"
 #include "optim/adamw.h"
 #include "optim/schedule.h"
@@ -20,10 +20,19 @@ namespace {
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 std::unique_ptr<Optimizer> make_optimizer(const Module& model, const Recipe& r) {
+  const std::vector<ParameterGroup> groups = layer_decay_groups(named_trainable(model), r.layer_decay);
   if (r.optimizer == "sgd")
-    return std::make_unique<Sgd>(trainable(model),
-                                 Sgd::Options{r.learning_rate, r.momentum, r.weight_decay, r.clip, r.nesterov});
-  return std::make_unique<AdamW>(trainable(model), AdamW::Options{r.learning_rate, r.weight_decay, r.clip});
+    return std::make_unique<Sgd>(groups, Sgd::Options{r.learning_rate, r.momentum, r.weight_decay, r.clip, r.nesterov});
+  return std::make_unique<AdamW>(groups, AdamW::Options{r.learning_rate, r.weight_decay, r.clip});
+}
+
+// What moves in training: BatchNorm's running statistics are averaged like the weights to which they belong.
+std::unique_ptr<Ema> make_ema(const Module& model, const Recipe& r) {
+  if (r.ema == 0) return nullptr;
+  std::vector<Tensor> moving;
+  for (const Module::Entry& entry : model.tensors())
+    if (entry.buffer || entry.tensor->requires_gradient()) moving.push_back(*entry.tensor);
+  return std::make_unique<Ema>(std::move(moving), r.ema);
 }
 
 }  // namespace
@@ -40,7 +49,8 @@ Trainer::Trainer(Module& model, DatasetPtr train, DatasetPtr test, TrainerSettin
                                  .augmentation = settings_.augmentation,
                                  .preprocessing = settings_.preprocessing,
                                  .device = device_of(model)}),
-      optimizer_(settings_.recipe.epochs > 0 ? make_optimizer(model, settings_.recipe) : nullptr) {
+      optimizer_(settings_.recipe.epochs > 0 ? make_optimizer(model, settings_.recipe) : nullptr),
+      ema_(settings_.recipe.epochs > 0 ? make_ema(model, settings_.recipe) : nullptr) {
   curves_.title = settings_.title;
   curves_.steps_per_epoch = static_cast<double>(settings_.recipe.steps_per_epoch(loader_.images()));
 }
@@ -50,17 +60,28 @@ Trainer::Trainer(Module& model, DatasetPtr train, DatasetPtr test, TrainerSettin
 double Trainer::differentiate(const Batch& batch, double share) {
   const auto number = static_cast<uint64_t>(epoch_ * loader_.batches() + batch_);  // in the run: keys random masks
   Tape tape({.checkpoint = settings_.checkpoint, .seed = settings_.seed, .step = number});
+  const double loss_before = epoch_score_.loss;
   const Tensor loss = [&] {
     const Tensor logits = model_(batch.images);
     add_batch(epoch_score_, logits, batch.labels);
-    return cross_entropy(logits, batch.labels);  // the logits' handle ends here, so backward may free them
+    // The logits' handle ends here, so backward may free them.
+    return training_loss(logits, batch, settings_.recipe.label_smoothing);
   }();
   const double value = loss.item();
+  // The epoch's loss is that which is minimised, not that of the labels alone.
+  epoch_score_.loss = loss_before + (value - loss_before) * static_cast<double>(batch.labels.elements()) /
+                                        static_cast<double>(epoch_score_.images);
   if (!std::isfinite(value))
     throw DivergedError(concat("training: the loss is ", value, " at step ", steps_ + 1,
                                ", expected a finite number; a smaller --lr or --clip 1 usually helps"));
   tape.backward(loss * Tensor::full({}, share, loss.dtype(), Category::inputs, loss.device()));
   return value;
+}
+
+// Images of the step to come: fewer at the epoch's end.
+int64_t Trainer::next_images() const {
+  const Recipe& recipe = settings_.recipe;
+  return std::min(loader_.images() - batch_ * recipe.batch, recipe.batch * recipe.accumulate);
 }
 
 // One step of the optimizer on the next so many images, in batches. Returns the mean loss.
@@ -79,6 +100,7 @@ double Trainer::step(int64_t images) {
     seen += batch.labels.elements();
   }
   optimizer_->step();
+  if (ema_) ema_->update();
   curves_.train_loss.push_back(loss);
   curves_.learning_rate.push_back(optimizer_->learning_rate());
   ++steps_;
@@ -87,7 +109,7 @@ double Trainer::step(int64_t images) {
 
 void Trainer::train_epoch(int64_t epoch) {
   const Recipe& recipe = settings_.recipe;
-  const int64_t all = loader_.images(), steps = recipe.steps_per_epoch(all), epochs = recipe.epochs;
+  const int64_t steps = recipe.steps_per_epoch(loader_.images()), epochs = recipe.epochs;
   if (progress_)
     progress_->begin(concat(settings_.label, "epoch ", epoch + 1, "/", epochs), steps, batch_ / recipe.accumulate,
                      (epochs - epoch - 1) * steps + settings_.steps_after);
@@ -95,7 +117,7 @@ void Trainer::train_epoch(int64_t epoch) {
   loader_.start(epoch, batch_);
   double last_save = now(), begun = now();
   while (batch_ < loader_.batches()) {
-    const int64_t images = std::min(all - batch_ * recipe.batch, recipe.batch * recipe.accumulate);
+    const int64_t images = next_images();
     const double loss = step(images);
     WorkCounters& work = Executor::instance().work;  // summed up here, so that a state within an epoch has all of it
     result_.flops += std::exchange(work.flops, 0);
@@ -110,12 +132,53 @@ void Trainer::train_epoch(int64_t epoch) {
   }
 }
 
+// The averaged weights are what counts, where there are any; the model's own come back.
+Score Trainer::measure() {
+  if (ema_) ema_->swap();
+  const Score score = evaluate(model_, test_, settings_.preprocessing, settings_.recipe.batch);
+  if (ema_) ema_->swap();
+  return score;
+}
+
+void Trainer::dry_run() {
+  if (epoch_ == settings_.recipe.epochs) return;
+  std::vector<std::pair<Tensor, Tensor>> before;  // all that a step moves
+  for (const auto& [name, tensor] : state_tensors()) before.emplace_back(tensor, tensor.clone(Category::optimizer));
+  const int64_t batch = batch_, steps = steps_, updates = optimizer_->updates();
+  const Score score = epoch_score_;
+  const bool was_training = model_.training();
+
+  model_.set_training(true);
+  loader_.start(epoch_, batch_);
+  step(next_images());
+  evaluate(model_, subset(test_, 0, std::min(test_->size(), settings_.recipe.batch)), settings_.preprocessing,
+           settings_.recipe.batch);
+  if (!settings_.folder.empty()) {
+    const std::string path = settings_.folder + "/state/dry_run.safetensors";
+    write_state(path);
+    std::filesystem::remove(path);
+    std::error_code not_empty;
+    std::filesystem::remove(settings_.folder + "/state", not_empty);
+  }
+
+  for (const auto& [tensor, values] : before) tensor.copy_from(values);
+  batch_ = batch, steps_ = steps, epoch_score_ = score;
+  optimizer_->set_updates(updates);
+  curves_.train_loss.pop_back();
+  curves_.learning_rate.pop_back();
+  model_.set_training(was_training);
+  if (progress_)
+    progress_->note(settings_.folder.empty() ? "dry run a step of training and one of evaluation: fine"
+                                             : "dry run a step of training, one of evaluation and a saved state: fine");
+}
+
 TrainerResult Trainer::run() {
   if (!settings_.folder.empty()) log_ = std::make_unique<JsonLines>(settings_.folder + "/log.jsonl", log_bytes_);
   WorkCounters& work = Executor::instance().work;
   work = {};
   Memory& memory = Memory::of(device_of(model_));
   memory.reset_peak();
+  if (ema_ && steps_ == 0) ema_->restart();  // statistics may have been estimated anew since the trainer was made
   for (; epoch_ < settings_.recipe.epochs; ++epoch_) {
     train_epoch(epoch_);
     result_.train_loss = epoch_score_.loss;
@@ -123,7 +186,7 @@ TrainerResult Trainer::run() {
     result_.peak_activation_bytes = std::max(result_.peak_activation_bytes, memory.peak_activation_bytes());
     result_.images_per_second = static_cast<double>((epoch_ + 1) * loader_.images()) / std::max(result_.seconds, 1e-9);
     const bool last = epoch_ + 1 == settings_.recipe.epochs, measured = last || !settings_.final_only;
-    if (measured) result_.test = evaluate(model_, test_, settings_.preprocessing, settings_.recipe.batch);
+    if (measured) result_.test = measure();
     work = {};
     memory.reset_peak();
     const double train_top1 = epoch_score_.top1();
@@ -156,8 +219,8 @@ TrainerResult Trainer::run() {
       --epoch_;
     }
   }
-  if (settings_.recipe.epochs == 0)
-    result_.test = evaluate(model_, test_, settings_.preprocessing, settings_.recipe.batch);
+  if (settings_.recipe.epochs == 0) result_.test = measure();
+  if (ema_) ema_->swap();  // for good: the last state has been saved
   return result_;
 }
 

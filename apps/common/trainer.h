@@ -12,6 +12,7 @@
 #include "engine/core/error.h"
 #include "engine/tape/tape.h"
 #include "layers/models/models.h"
+#include "optim/ema.h"
 #include "optim/optimizer.h"
 
 namespace parabola {
@@ -58,15 +59,23 @@ class Trainer {
   // stood. UsageError where the state is of another run.
   bool resume(const std::string& folder);
   void set_top1_before(double top1) { result_.top1_before = top1; }
+  // One step of every phase (training, evaluation, a state in the run's folder), after which weights, statistics,
+  // moments, position and folder are as before: what would fail at the end of an epoch fails at the start. Nothing
+  // where nothing is left to train.
+  void dry_run();
+  // Trains to the end. The model then holds the weights that the result speaks of: with recipe.ema, the averages.
   TrainerResult run();
   const Curves& curves() const { return curves_; }
   void log(const Record& record);  // appends to the run's log.jsonl
 
  private:
   void train_epoch(int64_t epoch);
+  int64_t next_images() const;
   double step(int64_t images);
+  Score measure();
   double differentiate(const Batch& batch, double share);
   void save_state() const;
+  void write_state(const std::string& path) const;
   std::vector<std::pair<std::string, Tensor>> state_tensors() const;
   std::string state_path(const std::string& folder) const;
 
@@ -76,6 +85,7 @@ class Trainer {
   Progress* progress_;
   Loader loader_;
   std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<Ema> ema_;  // none: null
   // Position and sums of the epoch under way: what a state holds.
   int64_t epoch_ = 0, batch_ = 0, steps_ = 0;
   Score epoch_score_;

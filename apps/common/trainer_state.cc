@@ -1,6 +1,6 @@
-// The resumable state of a run: one safetensors file with the model, the optimizer's moments, the position and the
-// history. Batches, augmentation and random masks are functions of (seed, epoch, step), so nothing else has to be
-// remembered.
+// The resumable state of a run: one safetensors file with the model (its own weights), the optimizer's moments, the
+// moving averages, the position and the history. Batches, augmentation and random masks are functions of (seed, epoch,
+// step), so nothing else has to be remembered.
 #include <charconv>
 #include <cmath>
 #include <filesystem>
@@ -26,10 +26,15 @@ std::vector<std::pair<std::string, Tensor>> Trainer::state_tensors() const {
   for (const Module::Entry& entry : model_.tensors()) tensors.emplace_back("model." + entry.name, *entry.tensor);
   for (size_t i = 0; i < optimizer_->state().size(); ++i)
     tensors.emplace_back(concat("optimizer.", i), optimizer_->state()[i]);
+  if (ema_)
+    for (size_t i = 0; i < ema_->averages().size(); ++i)
+      tensors.emplace_back(concat("average.", i), ema_->averages()[i]);
   return tensors;
 }
 
-void Trainer::save_state() const {
+void Trainer::save_state() const { write_state(state_path(settings_.folder)); }
+
+void Trainer::write_state(const std::string& path) const {
   std::vector<std::pair<std::string, Tensor>> tensors = state_tensors();
   tensors.emplace_back("history.train_loss", column(curves_.train_loss));
   tensors.emplace_back("history.learning_rate", column(curves_.learning_rate));
@@ -37,11 +42,12 @@ void Trainer::save_state() const {
   tensors.emplace_back("history.train_top1", column(curves_.train_top1));
   tensors.emplace_back("history.test_top1", column(curves_.test_top1));
   const TrainerResult& r = result_;
-  tensors.emplace_back("position",
-                       column({static_cast<double>(epoch_), static_cast<double>(batch_), static_cast<double>(steps_),
-                               static_cast<double>(optimizer_->updates()), static_cast<double>(log_->bytes()),
-                               static_cast<double>(epoch_score_.images), static_cast<double>(epoch_score_.correct),
-                               static_cast<double>(epoch_score_.in_top5), epoch_score_.loss}));
+  tensors.emplace_back(
+      "position",
+      column({static_cast<double>(epoch_), static_cast<double>(batch_), static_cast<double>(steps_),
+              static_cast<double>(optimizer_->updates()), static_cast<double>(log_ ? log_->bytes() : log_bytes_),
+              static_cast<double>(epoch_score_.images), static_cast<double>(epoch_score_.correct),
+              static_cast<double>(epoch_score_.in_top5), epoch_score_.loss}));
   tensors.emplace_back("result", column({static_cast<double>(r.steps), r.train_loss, static_cast<double>(r.test.images),
                                          static_cast<double>(r.test.correct), static_cast<double>(r.test.in_top5),
                                          r.test.loss, r.seconds, r.images_per_second, r.flops, r.replay_flops,
@@ -52,7 +58,7 @@ void Trainer::save_state() const {
     data.push_back({name, tensor.dtype(), tensor.shape(), tensor.raw()});
   }
   std::filesystem::create_directories(settings_.folder + "/state");
-  write_safetensors(state_path(settings_.folder), data, {{"format", "parabola-state"}, {"run", settings_.fingerprint}});
+  write_safetensors(path, data, {{"format", "parabola-state"}, {"run", settings_.fingerprint}});
 }
 
 bool Trainer::resume(const std::string& folder) {

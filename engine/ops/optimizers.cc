@@ -14,6 +14,7 @@ namespace {
 // An update's inputs: the norm (may be absent), all parameters, all gradients, then each kind of state in turn.
 size_t kinds_of(const SgdAttributes& attributes) { return attributes.momentum == 0 ? 2 : 3; }
 size_t kinds_of(const AdamwAttributes&) { return 4; }
+size_t kinds_of(const EmaAttributes&) { return 2; }
 
 template <class UpdateAttributes>
 Layout update_layout(const char* op, const Signature& s) {
@@ -103,6 +104,16 @@ void adamw_forward(const ForwardArgs& args) {
   });
 }
 
+template <class T>
+void ema_forward(const ForwardArgs& args) {
+  const auto& attributes = args.attributes.get<EmaAttributes>();
+  const T pull = static_cast<T>(attributes.pull(args.step->update));
+  update_all<T>(args, attributes, [=](int64_t begin, int64_t end, const std::array<T*, 4>& tensors) {
+    T *average = tensors[0], *value = tensors[1];
+    for (int64_t i = begin; i < end; ++i) average[i] = std::fma(pull, value[i] - average[i], average[i]);
+  });
+}
+
 // The masks of an OpDef have 64 bits and cannot say that hundreds of inputs change, so that is noted here.
 void update(const OpDef& op, const Attributes& attributes, const Tensor& norm,
             std::initializer_list<std::span<const Tensor>> kinds) {
@@ -149,6 +160,16 @@ const OpDef adamw_op = {
     }},
 };
 
+const OpDef ema_op = {
+    .name = "ema",
+    .layout = [](const Signature& s) { return update_layout<EmaAttributes>("ema", s); },
+    .cost = [](const Signature& s) { return update_cost<EmaAttributes>(s, 3); },
+    .optional = 1,
+    .cpu = {[](const ForwardArgs& a) {
+      dispatch_float(a.inputs[1].dtype, "ema", [&]<class T>() { ema_forward<T>(a); });
+    }},
+};
+
 void sgd(std::span<const Tensor> parameters, std::span<const Tensor> gradients, std::span<const Tensor> momenta,
          const SgdAttributes& attributes, const Tensor& norm) {
   if (attributes.momentum == 0) return update(sgd_op, attributes, norm, {parameters, gradients});
@@ -158,6 +179,10 @@ void sgd(std::span<const Tensor> parameters, std::span<const Tensor> gradients, 
 void adamw(std::span<const Tensor> parameters, std::span<const Tensor> gradients, std::span<const Tensor> first_moments,
            std::span<const Tensor> second_moments, const AdamwAttributes& attributes, const Tensor& norm) {
   update(adamw_op, attributes, norm, {parameters, gradients, first_moments, second_moments});
+}
+
+void ema(std::span<const Tensor> averages, std::span<const Tensor> values, const EmaAttributes& attributes) {
+  update(ema_op, attributes, {}, {averages, values});
 }
 
 }  // namespace parabola

@@ -1,5 +1,5 @@
-// sgd and adamw on CUDA, each in one pass over all parameters; the formulas are in optimizers.cc. The host does not
-// know the step record by now: an update 0, which adamw refuses on the CPU, makes parameters NaN here.
+// sgd, adamw and ema on CUDA, each in one pass over all parameters; the formulas are in optimizers.cc. The host does
+// not know the step record by now: an update 0, which adamw refuses on the CPU, makes parameters NaN here.
 #include "engine/ops/optimizers.h"
 
 #include "engine/ops/tensor_table.cuh"
@@ -67,6 +67,16 @@ __global__ void adamw_update(AdamwTable<T> table, AdamwAttributes attributes, co
 }
 
 template <class T>
+__global__ void ema_update(TensorTable<T, 2> table, EmaAttributes attributes, const StepRecord* step) {
+  const T pull = static_cast<T>(attributes.pull(step->update));
+  table.each_piece([=](const auto& row, int64_t begin, int64_t end, int64_t) {
+    T *average = row.data[0], *value = row.data[1];
+    for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x)
+      average[i] = std::fma(pull, value[i] - average[i], average[i]);
+  });
+}
+
+template <class T>
 void sgd_forward(const ForwardArgs& args) {
   const auto& attributes = args.attributes.get<SgdAttributes>();
   const size_t count = (args.inputs.size() - 1) / (attributes.momentum == 0 ? 2 : 3);
@@ -85,6 +95,15 @@ void adamw_forward(const ForwardArgs& args) {
   });
 }
 
+template <class T>
+void ema_forward(const ForwardArgs& args) {
+  const size_t count = (args.inputs.size() - 1) / 2;
+  each_table<T, 2>(args.inputs.subspan(1), count, [&](const TensorTable<T, 2>& table) {
+    launch(ema_update<T>, blocks_for(table.pieces, 1), block_size, 0, args.stream, table,
+           args.attributes.get<EmaAttributes>(), args.step);
+  });
+}
+
 const CudaKernels registered_sgd(sgd_op, {.kernels = {[](const ForwardArgs& a) {
                                             dispatch_float(a.inputs[1].dtype, "sgd",
                                                            [&]<class T>() { sgd_forward<T>(a); });
@@ -94,6 +113,11 @@ const CudaKernels registered_adamw(adamw_op, {.kernels = {[](const ForwardArgs& 
                                                 dispatch_float(a.inputs[1].dtype, "adamw",
                                                                [&]<class T>() { adamw_forward<T>(a); });
                                               }}});
+
+const CudaKernels registered_ema(ema_op, {.kernels = {[](const ForwardArgs& a) {
+                                            dispatch_float(a.inputs[1].dtype, "ema",
+                                                           [&]<class T>() { ema_forward<T>(a); });
+                                          }}});
 
 }  // namespace
 }  // namespace parabola

@@ -32,6 +32,18 @@ struct AdamwAttributes {
 void adamw(std::span<const Tensor> parameters, std::span<const Tensor> gradients, std::span<const Tensor> first_moments,
            std::span<const Tensor> second_moments, const AdamwAttributes& attributes, const Tensor& norm = {});
 
-extern const OpDef sgd_op, adamw_op;
+// Moving averages of weights, for evaluation: average += max(1 - decay, 9 / (10 + t)) (value - average) after update t,
+// which is TensorFlow's ExponentialMovingAverage with num_updates: a young average forgets its start faster. An average
+// that equals its value stays as it is, bit for bit.
+struct EmaAttributes {
+  double decay = 0.999;
+  constexpr double pull(int64_t update) const {
+    const double least = 1 - decay, young = 9 / (10 + static_cast<double>(update));
+    return young > least ? young : least;
+  }
+};
+void ema(std::span<const Tensor> averages, std::span<const Tensor> values, const EmaAttributes& attributes);
+
+extern const OpDef sgd_op, adamw_op, ema_op;
 
 }  // namespace parabola

@@ -58,6 +58,7 @@ std::span<const OpDef* const> all_ops() {
       &divide_op,
       &drop_path_op,
       &dropout_op,
+      &ema_op,
       &exp_op,
       &gelu_op,
       &gelu_tanh_op,

@@ -19,6 +19,9 @@ struct Recipe {
   std::string schedule = "cosine";  // "constant", "step", "cosine"
   int64_t warmup_steps = 0;         // linear, from 0
   double clip = 0;                  // global norm of the gradient; 0: none
+  double layer_decay = 1;           // of the learning rate, from each layer to the one before it
+  double ema = 0;                   // decay of the weights' moving average, which is evaluated and saved; 0: none
+  double label_smoothing = 0;
   int64_t batch = 128;
   int64_t accumulate = 1;  // batches a step
   int64_t epochs = 1;

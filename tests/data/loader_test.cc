@@ -136,6 +136,45 @@ TEST_CASE("loader: shuffled epochs see every image once; neither batch size nor 
   CHECK_FALSE(equal(batches_of(small, 4), batches));
 }
 
+TEST_CASE("loader: mixed batches name both labels, the larger share first, and repeat") {
+  const DatasetPtr data = tiny_images(21);
+  LoaderOptions mixing = training;
+  mixing.augmentation = {.mixup = true, .cutmix = true};
+  LoaderOptions plain = training;
+  plain.augmentation = {};
+  Loader loader(data, mixing), unmixed(data, plain);
+  std::vector<HostBatch> mixed, own = batches_of(unmixed, 2);
+  loader.start(2);
+  for (HostBatch batch; loader.next(batch);) mixed.push_back(batch);
+  REQUIRE(mixed.size() == own.size());
+  bool swapped = false;
+  for (size_t b = 0; b < mixed.size(); ++b) {
+    const HostBatch& batch = mixed[b];
+    CHECK(own[b].partners.empty());
+    CHECK(own[b].share == 1);
+    CHECK(batch.samples == own[b].samples);
+    CHECK(batch.share >= 0.5);
+    CHECK(batch.share <= 1);
+    std::vector<int32_t> before = own[b].labels;  // each image's neighbour
+    std::ranges::rotate(before, before.end() - 1);
+    const bool is_swapped = batch.labels != own[b].labels;
+    CHECK(batch.labels == (is_swapped ? before : own[b].labels));
+    CHECK(batch.partners == (is_swapped ? own[b].labels : before));
+    swapped |= is_swapped;
+  }
+  CHECK(swapped);
+  loader.start(2, 3);
+  HostBatch again;
+  REQUIRE(loader.next(again));
+  CHECK(again.images == mixed[3].images);
+  CHECK(again.partners == mixed[3].partners);
+  Batch batch;
+  loader.start(2);
+  REQUIRE(loader.next(batch));
+  CHECK(batch.partners.to_vector<int32_t>() == mixed[0].partners);
+  CHECK(batch.share == mixed[0].share);
+}
+
 TEST_CASE("loader: a resumed epoch goes on with the same batches") {
   Loader loader(tiny_images(21), training);
   const std::vector<HostBatch> all = batches_of(loader, 5);

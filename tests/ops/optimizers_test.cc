@@ -157,6 +157,32 @@ TEST_CASE("adamw") {
   check_everywhere(AdamwAttributes{.beta1 = 0.8, .beta2 = 0.95, .eps = 1e-3, .weight_decay = 0.1, .max_norm = 2});
 }
 
+TEST_CASE("ema") {
+  count_as_checked(ema_op);
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    std::vector<Array> results;
+    for (const int threads : {1, 3}) {
+      set_threads(threads);
+      const std::vector<Tensor> averages = tensors(dtype, 0), values = tensors(dtype, 1);
+      Array expected = values_of(averages);
+      const Array targets = values_of(values);
+      for (const int t : {1, 2, 5000}) {
+        Executor::instance().step.update = t;
+        ema(averages, values, {.decay = 0.99});
+        const double decay = std::min(0.99, (1.0 + t) / (10 + t));
+        for (size_t i = 0; i < expected.size(); ++i) expected[i] = decay * expected[i] + (1 - decay) * targets[i];
+      }
+      results.push_back(values_of(averages));
+      CHECK(relative_error(results.back(), expected) <= (dtype == DType::f64 ? 1e-14 : 1e-6));
+      CHECK(values_of(values) == targets);
+      ema(values, values, {.decay = 0.99});
+      CHECK(values_of(values) == targets);  // what equals its value stays
+    }
+    set_threads(1);
+    CHECK(results[0] == results[1]);
+  }
+}
+
 TEST_CASE("optimizers leave parameters without a gradient alone and count mutations") {
   const std::vector<Tensor> p = {full({2}, 1), full({3}, 1)};
   const std::vector<Tensor> gradients = {Tensor(), full({3}, 2)}, m = zeros_like(p);

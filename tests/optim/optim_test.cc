@@ -7,6 +7,7 @@
 #include "engine/ops/reduce.h"
 #include "engine/tape/tape.h"
 #include "optim/adamw.h"
+#include "optim/ema.h"
 #include "optim/schedule.h"
 #include "optim/sgd.h"
 
@@ -102,9 +103,94 @@ TEST_CASE("clipping scales all gradients to the global norm") {
 }
 
 TEST_CASE("optimizer: misuse is an error that says so") {
-  CHECK_THROWS_WITH_AS(AdamW({}, {}), doctest::Contains("no parameters"), UsageError);
+  CHECK_THROWS_WITH_AS(AdamW(std::vector<Tensor>{}, {}), doctest::Contains("no parameters"), UsageError);
   const Tensor p = parameter({1.0});
   Sgd optimizer({p}, {});
   CHECK_THROWS_WITH_AS(optimizer.step(), doctest::Contains("has no gradient"), UsageError);
   CHECK(p.at(0) == 1.0);
+}
+
+TEST_CASE("ema: a young average follows, an old one decays; a swap is exact and undone by another") {
+  const Tensor p = parameter({0.3, -2.0});
+  Sgd optimizer({p}, {.lr = 0.25});  // p halves in each step
+  Ema ema({p}, 0.5);
+  double expected = 0.3;
+  for (int t = 1; t <= 12; ++t) {
+    square_step(p, optimizer);
+    ema.update();
+    expected += std::max(0.5, 9.0 / (10 + t)) * (p.at(0) - expected);
+    CHECK(ema.averages()[0].at(0) == doctest::Approx(expected).epsilon(1e-6));
+  }
+  const std::vector<double> own = p.to_vector<double>(), average = ema.averages()[0].to_vector<double>();
+  CHECK(own != average);
+  ema.swap();
+  CHECK(p.to_vector<double>() == average);
+  CHECK(ema.averages()[0].to_vector<double>() == own);
+  ema.swap();
+  CHECK(p.to_vector<double>() == own);
+  ema.restart();
+  ema.update();
+  CHECK(ema.averages()[0].to_vector<double>() == own);  // bit for bit
+}
+
+TEST_CASE("groups: a rate and a weight decay of their own, by the first rule that matches") {
+  const Tensor w = parameter({1.0}), b = parameter({1.0}), head = parameter({1.0});
+  const NamedTensors named = {{"a.weight", w}, {"a.bias", b}, {"head.bias", head}};
+  const GroupRule rules[] = {{.match = "head.*", .lr_factor = 2}, {.match = "*.bias", .weight_decay = 0.0}};
+  Sgd optimizer(parameter_groups(named, rules), {.lr = 0.1, .weight_decay = 0.5, .clip = 1e9});
+  {
+    Tape tape;
+    tape.backward(sum(w * w) + sum(b * b) + sum(head * head));
+  }
+  optimizer.step();
+  CHECK(w.at(0) == doctest::Approx(1 - 0.1 * 2.5));
+  CHECK(b.at(0) == doctest::Approx(1 - 0.1 * 2));
+  CHECK(head.at(0) == doctest::Approx(1 - 0.2 * 2.5));
+  CHECK(optimizer.learning_rate() == 0.1);
+  CHECK(optimizer.gradient_norm().item() == doctest::Approx(std::sqrt(12.0)));  // of all groups together
+  const GroupRule wrong[] = {{.match = "*"}, {.match = "head.*"}};
+  CHECK_THROWS_WITH_AS(parameter_groups(named, wrong), doctest::Contains("no parameter is left for 'head.*'"),
+                       UsageError);
+}
+
+TEST_CASE("groups: momenta and moments belong to their parameters, however these are grouped") {
+  std::vector<std::vector<double>> results;
+  for (const bool grouped : {false, true}) {
+    const Tensor p = parameter({1.0, -2.0}), q = parameter({3.0, 0.5, 0.25});
+    const NamedTensors named = {{"p", p}, {"q", q}};
+    const GroupRule rules[] = {{.match = "q"}};
+    const std::vector<ParameterGroup> groups = parameter_groups(named, std::span(rules, grouped ? 1 : 0));
+    CHECK(groups.size() == (grouped ? 2 : 1));
+    AdamW adamw(groups, {.lr = 0.05, .weight_decay = 0.1, .clip = 1});
+    Sgd sgd(groups, {.lr = 0.05, .momentum = 0.9});
+    for (int i = 0; i < 4; ++i) {
+      {
+        Tape tape;
+        tape.backward(sum(p * p) + sum(q * q * q));
+      }
+      if (i % 2)
+        sgd.step();
+      else
+        adamw.step();
+    }
+    results.push_back(p.to_vector<double>());
+    results.push_back(q.to_vector<double>());
+  }
+  CHECK(results[0] == results[2]);
+  CHECK(results[1] == results[3]);
+}
+
+TEST_CASE("groups: layer-wise decay counts layers from the head, norms with the layer before") {
+  const auto matrix = [] { return Tensor::full({2, 2}, 1); };
+  const auto vector = [] { return Tensor::full({2}, 1); };
+  const NamedTensors named = {
+      {"conv1.weight", matrix()},      {"bn1.weight", vector()},       {"layer1.0.conv1.weight", matrix()},
+      {"layer1.0.bn1.bias", vector()}, {"stages.0.1.gamma", vector()}, {"stages.0.1.mix.weight", matrix()},
+      {"norm.weight", vector()},       {"head.weight", matrix()},      {"head.bias", vector()}};
+  const std::vector<ParameterGroup> groups = layer_decay_groups(named, 0.5);
+  std::vector<std::pair<size_t, double>> seen;
+  for (const ParameterGroup& group : groups) seen.emplace_back(group.parameters.size(), group.lr_factor);
+  CHECK(seen == std::vector<std::pair<size_t, double>>{{2, 0.125}, {2, 0.25}, {3, 0.5}, {2, 1}});
+  CHECK(layer_decay_groups(named, 1).size() == 1);
+  CHECK(layer_decay_groups(named, 1)[0].lr_factor == 1);
 }
