@@ -111,7 +111,7 @@ TEST_CASE("exp, log, tanh, sigmoid, silu, gelu_tanh in single precision: as clos
   const auto exact_tanh = [](double x) { return std::tanh(x); };
   const auto exact_silu = [](double x) { return x * sigmoid_of(x); };
   CHECK(worst_ulp(exp, exact_exp, -86.6F, 88.72F, 0.0137F) <= 1);
-  CHECK(worst_ulp(exp, exact_exp, -86.9F, -86.6F, 0.000137F) <= 1.5);
+  CHECK(worst_ulp(exp, exact_exp, -86.9F, -86.6F, 0.000137F) <= 2);
   CHECK(worst_ulp(log, exact_log, 0.001F, 20, 0.00137F) <= 1);
   CHECK(worst_ulp(log, exact_log, 0.999F, 1.001F, 0.0000003F) <= 1);
   CHECK(worst_ulp(log, exact_log, 1e-44F, 1.5e-38F, 1.37e-42F) <= 1);  // subnormal ones among them
