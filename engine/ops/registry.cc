@@ -27,6 +27,7 @@
 #include "engine/ops/reduce.h"
 #include "engine/ops/relu.h"
 #include "engine/ops/slice.h"
+#include "engine/ops/softmax.h"
 #include "engine/ops/view.h"
 
 namespace parabola {
