@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <numeric>
 
 #include "engine/core/error.h"
 #include "engine/io/input_file.h"
@@ -26,6 +27,30 @@ namespace {
 
 constexpr int64_t max_pixels = 100'000'000;
 constexpr uint64_t max_bytes = 1 << 29;  // of a file; 100 million pixels without compression have 400 MB
+
+// Whether a JPEG's Huffman tables have at most the 256 symbols that there are: stb_image (2.27) has room for no more,
+// and does not look. Segments: 0xff, a marker, a length of two bytes that counts itself; coded data, in which 0xff is
+// followed by 0 or a restart marker, stand between them.
+bool huffman_tables_fit(const stbi_uc* bytes, size_t size) {
+  constexpr stbi_uc define_tables = 0xc4;
+  for (size_t at = 2; at + 4 <= size;) {
+    const stbi_uc marker = bytes[at + 1];
+    const bool segment = bytes[at] == 0xff && marker > 1 && marker < 0xff && (marker < 0xd0 || marker > 0xd9);
+    if (!segment) {
+      ++at;
+      continue;
+    }
+    const size_t end = std::min(size, at + 2 + (size_t{bytes[at + 2]} << 8 | bytes[at + 3]));
+    size_t table = at + 4;  // its number, 16 counts of codes by length, then a symbol for each
+    while (marker == define_tables && table < end) {  // the last may run past the segment
+      const int symbols = std::accumulate(bytes + table + 1, bytes + std::min(table + 17, size), 0);
+      if (symbols > 256) return false;
+      table += 17 + static_cast<size_t>(symbols);
+    }
+    at = std::max(end, at + 2);
+  }
+  return true;
+}
 
 }  // namespace
 
@@ -49,6 +74,9 @@ void decode_image(const std::string& path, Image& out) {
     const uint32_t told = bytes[2] | bytes[3] << 8 | bytes[4] << 16 | uint32_t{bytes[5]} << 24;
     if (told > file.size()) refuse("cut off: got ", size, " bytes, expected the ", told, " that its header speaks of");
   }
+
+  if (size >= 2 && bytes[0] == 0xff && bytes[1] == 0xd8 && !huffman_tables_fit(bytes.get(), file.size()))
+    refuse("damaged: got a Huffman table of over 256 symbols, expected a whole JPEG image");
 
   int width = 0, height = 0, channels = 0;
   const bool known = stbi_info_from_memory(bytes.get(), size, &width, &height, &channels);

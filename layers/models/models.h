@@ -59,6 +59,8 @@ std::unique_ptr<Module> resnet(int blocks_per_stage, const ModelOptions& options
 std::unique_ptr<Module> qresnet14(const ModelOptions& options);                     // QuadraLib's
 std::unique_ptr<Module> convnext(const std::vector<int>& widths, int channels, const ModelOptions& options);
 std::unique_ptr<Module> quadranet(const std::vector<int>& widths, const ModelOptions& options);
+// caffe: the names of the original files, and a border of one pixel around the last map; else torchvision's.
+std::unique_ptr<Module> squeezenet1_0(bool caffe, const ModelOptions& options);
 std::unique_ptr<Module> mlp(bool quadratic, const ModelOptions& options);
 
 }  // namespace models

@@ -12,7 +12,12 @@ const std::string cifar_like =
     R"({"height":32,"width":32,"channels":"rgb","mean":[0.4914,0.4822,0.4465],"std":[0.2023,0.1994,0.201],"scale":0.00392156862745098})";
 const std::string fashion_like =
     R"({"height":28,"width":28,"channels":"gray","mean":[0.286,0,0],"std":[0.353,1,1],"scale":0.00392156862745098})";
-const Shape rgb32{32, 32, 3}, gray28{28, 28, 1};
+// ImageNet: what torchvision's weights and Caffe's were trained with.
+const std::string imagenet_224 =
+    R"({"height":224,"width":224,"resize":256,"channels":"rgb","mean":[0.485,0.456,0.406],"std":[0.229,0.224,0.225],"scale":0.00392156862745098})";
+const std::string imagenet_caffe =
+    R"({"height":227,"width":227,"resize":256,"channels":"bgr","mean":[104,117,123],"std":[1,1,1],"scale":1})";
+const Shape rgb32{32, 32, 3}, gray28{28, 28, 1}, rgb224{224, 224, 3}, rgb227{227, 227, 3};
 
 // Training from scratch. ResNet: He and others 2016, with a cosine schedule. QResNet: measured here; after one epoch of
 // three 54% of the test images are right. QuadraLib's own (PAPER 6.2: SGD 0.1, momentum 0.9, weight decay 5e-4, clip
@@ -34,9 +39,15 @@ const Recipe adamw_demo{.optimizer = "adamw",
                         .clip = 5,
                         .batch = 32,
                         .epochs = 10};
+// torchvision's, with a cosine schedule; not tried here.
+const Recipe sgd_squeezenet{
+    .optimizer = "sgd", .learning_rate = 0.01, .momentum = 0.9, .weight_decay = 1e-4, .batch = 256, .epochs = 90};
 // Adaptation: measured in PAPER section 10 for CIFAR ResNets; section 3 for ConvNeXt-like nets.
 const Recipe adapt_resnet{.optimizer = "adamw", .learning_rate = 1e-2, .warmup_steps = 20, .clip = 5, .epochs = 3};
 const Recipe adapt_convnext{.optimizer = "adamw", .learning_rate = 3e-4, .warmup_steps = 20, .clip = 5, .epochs = 16};
+const Recipe adapt_squeezenet{
+    // not tried beyond a few steps
+    .optimizer = "adamw", .learning_rate = 1e-3, .warmup_steps = 20, .clip = 5, .batch = 32, .epochs = 3};
 const Recipe adapt_small{.optimizer = "adamw", .learning_rate = 1e-2, .warmup_steps = 20, .clip = 5, .epochs = 3};
 const Recipe adapt_demo{
     .optimizer = "adamw", .learning_rate = 1e-2, .warmup_steps = 20, .clip = 5, .batch = 32, .epochs = 3};
@@ -79,6 +90,12 @@ const std::vector<ModelInfo>& registry() {
        [](const ModelOptions& o) {
          return models::convnext({24, 48, 96}, 1, o);
        }},
+      {"squeezenet1_0", "first order, ImageNet: SqueezeNet 1.0 with torchvision's names, 740,554 parameters",
+       imagenet_224, rgb224, "classifier.1", sgd_squeezenet, adapt_squeezenet, 1e-4,
+       [](const ModelOptions& o) { return models::squeezenet1_0(false, o); }},
+      {"squeezenet1_0_caffe", "first order, ImageNet: the same with Caffe's names and images, 740,554 parameters",
+       imagenet_caffe, rgb227, "conv_final", sgd_squeezenet, adapt_squeezenet, 1e-4,
+       [](const ModelOptions& o) { return models::squeezenet1_0(true, o); }},
       {"qmlp", "quadratic, MNIST family: 784-512-512-10, quadratic linear layers, 2,007,050 parameters", fashion_like,
        gray28, "q.2", adamw_small, adapt_small, 1e-3, [](const ModelOptions& o) { return models::mlp(true, o); }},
       {"mlp", "first order, MNIST family: 784-512-512-10, 669,706 parameters", fashion_like, gray28, "q.2", adamw_small,

@@ -1,6 +1,7 @@
 // Image files: against Pillow's pixels (tests/golden/make_images.py), and bad ones.
 #include "data/decode.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 
@@ -81,6 +82,23 @@ TEST_CASE("decode: a bad file is refused, and the message names it") {
   Image image;
   CHECK_THROWS_WITH_AS(decode_image("no-such.png", image), doctest::Contains("no-such.png"), UsageError);
   CHECK_THROWS_AS(decode_image("tests", image), UsageError);
+}
+
+TEST_CASE("decode: a Huffman table of too many symbols never reaches the decoder") {
+  for (const std::string name : {"rgb.jpg", "progressive.jpg"}) {
+    const Bytes whole = stored("file/" + name);
+    const Bytes begin{0xff, 0xc4};
+    int tables = 0;
+    for (auto at = whole.begin(); (at = std::search(at, whole.end(), begin.begin(), begin.end())) != whole.end();
+         ++at) {
+      Bytes damaged = whole;
+      const auto counts = damaged.begin() + (at - whole.begin()) + 5;
+      std::fill(counts, counts + 2, uint8_t{200});
+      CHECK_THROWS_WITH_AS(decoded(damaged), doctest::Contains("Huffman table of over 256 symbols"), FormatError);
+      ++tables;
+    }
+    CHECK(tables >= 2);
+  }
 }
 
 TEST_CASE("decode: damaged files are read or refused, nothing else") {

@@ -76,6 +76,8 @@ TEST_CASE("models: parameter counts are the published ones, and the summaries sa
       {"convnext_cifar", 1596874},
       {"quadranet_cifar", 1686474},
       {"convnext_mnist", 237682},
+      {"squeezenet1_0", 740554},
+      {"squeezenet1_0_caffe", 740554},
       {"qmlp", 2007050},
       {"mlp", 669706},
   };
@@ -111,6 +113,26 @@ TEST_CASE("models: a published ResNet loads by its names") {
   CHECK(weight.at(((7 * 3 + 0) * 3 + 2) * 3 + 2) == stored[((7 * 3 + 2) * 3 + 0) * 3 + 2]);
 }
 
+TEST_CASE("models: SqueezeNet has torchvision's tensors, or those of the original files") {
+  const int squeeze[] = {16, 16, 32, 32, 48, 48, 64, 64}, place[] = {3, 4, 5, 7, 8, 9, 10, 12};
+  for (const bool caffe : {false, true}) {
+    Tensors expected;
+    const auto conv = [&](const std::string& name, int64_t out, int64_t in, int64_t kernel) {
+      expected.emplace(name + ".weight", Shape{out, in, kernel, kernel});
+      expected.emplace(name + ".bias", Shape{out});
+    };
+    conv(caffe ? "conv1" : "features.0", 96, 3, 7);
+    conv(caffe ? "conv_final" : "classifier.1", 1000, 512, 1);
+    for (int i = 0, in = 96; i < 8; in = 8 * squeeze[i++]) {
+      const std::string fire = caffe ? concat("fire", i + 2, ".") : concat("features.", place[i], ".");
+      conv(fire + (caffe ? "conv1x1_1" : "squeeze"), squeeze[i], in, 1);
+      conv(fire + (caffe ? "conv1x1_2" : "expand1x1"), 4 * squeeze[i], squeeze[i], 1);
+      conv(fire + (caffe ? "conv3x3_2" : "expand3x3"), 4 * squeeze[i], squeeze[i], 3);
+    }
+    CHECK(in_files(*models::create(caffe ? "squeezenet1_0_caffe" : "squeezenet1_0", {.classes = 1000})) == expected);
+  }
+}
+
 TEST_CASE("models: every entry of the registry is complete") {
   std::set<std::string> names;
   for (const ModelInfo& info : models::all()) {
@@ -136,7 +158,8 @@ TEST_CASE("models: every one runs forward and backward, in both modes, with the 
     if (info.name == "resnet32" || info.name == "resnet44" || info.name == "resnet56" || info.name == "resnet110")
       continue;  // resnet20's code, only longer
     CAPTURE(info.name);
-    const Tensor images = random_images(info.image, 3);
+    // A corner is enough of what is made for large images: SqueezeNet's last map still has a pixel then.
+    const Tensor images = random_images(info.image[0] > 32 ? Shape{39, 39, 3} : info.image, 3);
     const Tensor labels = Tensor::from(std::vector<int32_t>{0, 6, 3}, {3});
     std::vector<std::vector<float>> first;
     for (const Checkpoint policy : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks}) {
