@@ -87,7 +87,9 @@ class Demo {
   Sizes sizes_;
   const ModelInfo& info_;
   DataSplits clean_, shifted_;
-  Score before_;               // of the base, on the shifted test images
+  Score before_;
+  double validation_before_ =
+      0;  // top-1 of the shifted validation images               // of the base, on the shifted test images
   double work_left_ = 0;       // of the whole demo, in steps of full training
   std::vector<DemoRun> runs_;  // the base first
   std::vector<Record> records_;
@@ -146,7 +148,8 @@ LoadedModel Demo::prepared(const Method& method) const {
   return model;
 }
 
-// One run. trying: what is tried with it; such a run, and the base's, is measured after its last epoch only.
+// One run. trying: what is tried with it; such a run, and the base's, is measured after its last epoch only, others by
+// the validation images after each.
 DemoRun Demo::train(LoadedModel& model, const Method& method, const Recipe& recipe, const DatasetPtr& images,
                     const DatasetPtr& test, const std::string& trying) {
   const bool final_only = !trying.empty() || &method == &from_scratch;
@@ -215,8 +218,10 @@ void Demo::shift_images() {
     const double loss = clean - measure(concat("strength ", strength), model, images).top1();
     header << std::setw(number_width - 2) << strength;
     lost << std::setw(number_width - 2) << format_fixed(100 * loss, 1);
+    validation_before_ = clean - loss;
     if (loss >= wanted_loss) break;
   }
+  runs_.front().validation_top1 = clean;
   std::cout << "   strength   " << header.str() << "\n   points lost" << lost.str() << "\n";
   const Levels levels = shifted_levels(strength);
   for (const auto& [stem, split] : {std::pair{"train", clean_.train}, std::pair{"t10k", clean_.test}}) {
@@ -263,8 +268,10 @@ void Demo::adapt(const Method& method) {
   recipe.epochs = sizes_.epochs;
   recipe.learning_rate = choose_learning_rate(method);
   LoadedModel model = prepared(method);
-  DemoRun run = train(model, method, recipe, subset(shifted_.train, 0, sizes_.adaptation), shifted_.test);
+  DemoRun run = train(model, method, recipe, subset(shifted_.train, 0, sizes_.adaptation), validation_of(shifted_));
+  run.result.test = measure(method.title, model, shifted_.test);
   run.result.top1_before = before_.top1();
+  run.validation_top1 = validation_before_;
   keep(model, std::move(run), sizes_.adaptation);
 }
 
@@ -294,7 +301,7 @@ void Demo::run(const std::string& programs) {
   work_left_ =
       work(1, sizes_.epochs, sizes_.base, 2 * test + static_cast<int64_t>(strengths.size()) * sizes_.validation);
   for (const Method& method : methods)
-    work_left_ += work(method.step_cost, sizes_.epochs, sizes_.adaptation, sizes_.epochs * test) +
+    work_left_ += work(method.step_cost, sizes_.epochs, sizes_.adaptation, sizes_.epochs * sizes_.validation + test) +
                   work(method.step_cost, tries, sizes_.search, tries * sizes_.validation);
   std::cout
       << "Parabola: a network meets images of a kind it has not seen, and quadratic adapters teach it to read them\n\n"

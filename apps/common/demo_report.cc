@@ -76,7 +76,7 @@ std::string demo_verdict(const DemoRun& base, std::span<const DemoRun> adapted) 
 std::string demo_curves(const DemoRun& base, std::span<const DemoRun> adapted) {
   Panel accuracy{.title = "Top-1",
                  .x_label = "epoch",
-                 .y_label = "of the shifted test images",
+                 .y_label = "of the shifted validation images",
                  .percent = true,
                  .least_x_step = 1};
   Panel loss{
@@ -85,7 +85,7 @@ std::string demo_curves(const DemoRun& base, std::span<const DemoRun> adapted) {
   // The last first: the first colours are the strongest, and the methods that matter most stand at the end.
   for (const DemoRun& run : adapted | std::views::reverse) {
     const Curves& curves = run.curves;
-    Series top1{.name = run.title, .x = {0}, .y = {run.result.top1_before}};
+    Series top1{.name = run.title, .x = {0}, .y = {run.validation_top1}};
     top1.x.insert(top1.x.end(), curves.epoch.begin(), curves.epoch.end());
     top1.y.insert(top1.y.end(), curves.test_top1.begin(), curves.test_top1.end());
     last_epoch = std::max(last_epoch, top1.x.back());
@@ -97,7 +97,7 @@ std::string demo_curves(const DemoRun& base, std::span<const DemoRun> adapted) {
       smooth.x.push_back(static_cast<double>(step) / curves.steps_per_epoch);
     loss.series.push_back(std::move(smooth));
   }
-  const double clean = base.result.test.top1();
+  const double clean = base.validation_top1;
   accuracy.series.push_back({.name = "base, clean images", .x = {0, last_epoch}, .y = {clean, clean}});
   return render_svg("Adapting a network to images it has not seen: Fashion-MNIST, shifted",
                     std::vector{accuracy, loss});

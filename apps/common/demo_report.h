@@ -14,6 +14,7 @@ struct DemoRun {
   std::string title;   // for people
   double learning_rate = 0;
   int64_t trainable = 0;
+  double validation_top1 = 0;  // of shifted validation images before the run; the base's own of clean ones, after it
   TrainerResult result{};
   Curves curves{};
 };

@@ -214,6 +214,7 @@ TEST_CASE("demo: its words say what the figures say, and call no difference what
     DemoRun made{.method = method, .title = method, .learning_rate = 0.01, .trainable = trainable};
     made.result.test = {.images = 10000, .correct = correct};
     made.result.top1_before = 0.6;
+    made.validation_top1 = made.result.test.top1();
     made.result.flops = 1e12;
     made.curves.epoch = {1, 2};
     made.curves.test_top1 = {0.65, made.result.test.top1()};
