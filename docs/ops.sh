@@ -9,7 +9,7 @@ folder=${1:-docs/ops}
 mkdir -p "$folder"
 rm -f "$folder"/*.md
 export LC_ALL=C
-headers=$(grep -rl --include='*.h' '^extern const OpDef' engine/ops | sort)
+headers=$(grep -rl --include='*.h' '^extern const OpDef' engine/ops | sed 's|.*/|& |' | sort -k 2 | tr -d ' ')
 examples=$(ls apps/tutorial/*.cc; find layers -name '*.cc' | sort; ls tests/ops/*_test.cc)
 
 # shellcheck disable=SC2086  # lists of paths without spaces
