@@ -54,7 +54,7 @@ $(error CUDA=1 needs nvcc 12 or newer: found $(or $(strip $(NVCC) $(NVCC_VERSION
 endif
 # CUDA only adds objects, so all goals share one build folder. These do without them, to be quick, unless CUDA=1 or
 # PARABOLA_TEST_DEVICE asks for them; an app that `make` has linked with them stays as it is as long as it is up to date.
-WITHOUT_CUDA := test test-counts demo found format lint clean help
+WITHOUT_CUDA := test test-counts demo tutorial chapters docs found format lint clean help
 WITH_CUDA    := $(and $(NVCC_FITS),$(if $(SAN),,yes),$(or $(filter 1,$(CUDA)),$(filter cuda%,$(PARABOLA_TEST_DEVICE)), \
                   $(filter-out $(WITHOUT_CUDA),$(or $(MAKECMDGOALS),all))))
 # Compute capabilities without the dot. Chips between two run the code of the lower one, newer ones compile the newest's for
@@ -77,6 +77,7 @@ CUDA_LDLIBS := -L$(CUDA_LIBRARIES) -lcudart_static -lrt -ldl
 LIBRARY_SOURCES := $(wildcard $(addsuffix /*.cc,engine/* engine/*/* layers layers/* optim data))
 COMMON_SOURCES  := $(wildcard apps/common/*.cc)
 APP_SOURCES     := $(wildcard apps/*.cc)
+TUTORIAL_SOURCES := $(sort $(wildcard apps/tutorial/*.cc))
 TEST_SOURCES    := $(filter-out tests/fuzz/% tests/emulated/% tests/consumer/%,$(wildcard $(addsuffix /*.cc,tests tests/* tests/*/*)))
 
 CUDA_SOURCES      := $(wildcard $(addsuffix /*.cu,engine/* engine/*/*))
@@ -87,9 +88,10 @@ EMULATED_TESTS   := $(wildcard tests/emulated/*.cc) tests/main.cc $(wildcard tes
                     tests/layers/golden_test.cc tests/layers/device_test.cc
 
 objects  = $(patsubst %.cc,$(BUILD)/obj/%.o,$(1))
-OBJECTS := $(call objects,$(sort $(LIBRARY_SOURCES) $(COMMON_SOURCES) $(APP_SOURCES) $(TEST_SOURCES) $(EMULATED_TESTS)))
+OBJECTS := $(call objects,$(sort $(LIBRARY_SOURCES) $(COMMON_SOURCES) $(APP_SOURCES) $(TUTORIAL_SOURCES) $(TEST_SOURCES) $(EMULATED_TESTS)))
 LIBRARY := $(BUILD)/libparabola.a
 APPS    := $(APP_SOURCES:apps/%.cc=$(BUILD)/bin/%)
+TUTORIAL := $(TUTORIAL_SOURCES:apps/%.cc=$(BUILD)/bin/%)
 TESTS   := $(BUILD)/bin/tests
 # Kernels are found by the table they register in, by no name: whole objects are linked, not a library's members.
 CUDA_OBJECTS      := $(patsubst %,$(BUILD)/obj/%.o,$(CUDA_SOURCES))
@@ -97,7 +99,7 @@ TEST_CUDA_OBJECTS := $(patsubst %,$(BUILD)/obj/%.o,$(filter-out tests/emulated/%
 EMULATED_OBJECTS  := $(patsubst %,$(BUILD)/obj/emulated/%.o,$(EMULATED_SOURCES))
 EMULATED          := $(BUILD)/bin/tests_emulated
 
-.PHONY: all found demo test test-long test-counts emulated-counts both-counts bench gpu-check install soak format lint clean help FORCE
+.PHONY: all found demo tutorial chapters docs test test-long test-counts emulated-counts both-counts bench gpu-check install soak format lint clean help FORCE
 .DELETE_ON_ERROR:
 all: $(LIBRARY) $(APPS)
 
@@ -136,14 +138,15 @@ $(EMULATED_OBJECTS): $(BUILD)/obj/emulated/%.cu.o: %.cu $(BUILD)/flags $(PRECOMP
 	$(Q)$(CXX) $(CXXFLAGS) $(PRECOMPILED:%.gch=-include %) -Wno-unknown-pragmas $(INCLUDES) -MMD -MP -x c++ -c $< -o $@
 
 $(APPS): $(BUILD)/bin/%: $(BUILD)/obj/apps/%.o $(call objects,$(COMMON_SOURCES)) $(LIBRARY)
+$(TUTORIAL): $(BUILD)/bin/%: $(BUILD)/obj/apps/%.o $(LIBRARY)
 $(TESTS): $(call objects,$(TEST_SOURCES) $(COMMON_SOURCES)) $(LIBRARY) $(BUILD)/sources
 $(EMULATED): $(call objects,$(EMULATED_TESTS)) $(EMULATED_OBJECTS) $(LIBRARY) $(BUILD)/sources
 # What was linked without CUDA is linked again as soon as CUDA is wanted.
 ifneq ($(WITH_CUDA),)
-$(APPS): $(CUDA_OBJECTS) $(BUILD)/cuda-sources $(wildcard $(BUILD)/linked-without-cuda)
+$(APPS) $(TUTORIAL): $(CUDA_OBJECTS) $(BUILD)/cuda-sources $(wildcard $(BUILD)/linked-without-cuda)
 $(TESTS): $(CUDA_OBJECTS) $(TEST_CUDA_OBJECTS) $(BUILD)/cuda-sources $(wildcard $(BUILD)/linked-without-cuda)
 endif
-$(APPS) $(TESTS) $(EMULATED):
+$(APPS) $(TUTORIAL) $(TESTS) $(EMULATED):
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(LIBRARY) $(LDLIBS) $(if $(WITH_CUDA),$(CUDA_LDLIBS)) -o $@
@@ -204,6 +207,18 @@ print_found = \
 demo: $(BUILD)/bin/demo $(BUILD)/bin/evaluate
 	@$(BUILD)/bin/demo --out $(BUILD)/demo
 
+# ---- The book: every chapter in its order. What chapters write lies in build/tutorial.
+chapters: $(TUTORIAL)
+tutorial: chapters
+	@mkdir -p $(BUILD)/tutorial && cd $(BUILD)/tutorial && for chapter in $(notdir $(TUTORIAL)); do \
+	  printf '\n---- apps/tutorial/%s.cc\n\n' $$chapter && ../bin/tutorial/$$chapter || exit 1; \
+	done
+	@echo; ls $(BUILD)/tutorial/*.svg
+
+# ---- A page for every header of engine/ops that a user includes, made from the header.
+docs:
+	@docs/ops.sh
+
 # ---- Tests. Each run leaves its counts (passed, failed, skipped) in a file, and the last line sums them up. A run counts as
 # one failure until it has said otherwise, and so does one that ends badly without a failed case (a sanitizer's report).
 run_tests = mkdir -p $(dir $(1)) && echo 0 1 0 >$(1) && \
@@ -214,7 +229,7 @@ sum_tests = awk '{ passed += $$1; failed += $$2; skipped += $$3 } \
 test: test-counts
 	@$(call sum_tests,$(BUILD)/test-counts)
 
-test-counts: all $(TESTS)
+test-counts: all $(TUTORIAL) $(TESTS)
 	@$(call run_tests,$(BUILD)/test-counts,$(TESTS))
 
 # Every kernel on the emulated grid. Fibres would make the search for uses of dead stack frames several times as slow.
@@ -223,13 +238,13 @@ emulated-counts: $(EMULATED)
 	@$(run_emulated)
 
 # Both suites at once, each of which keeps one core busy; the second one's lines come when the first has ended.
-both-counts: all $(TESTS) $(EMULATED)
+both-counts: all $(TUTORIAL) $(TESTS) $(EMULATED)
 	@{ $(run_emulated); } >$(BUILD)/emulated-log 2>&1 & \
 	  $(call run_tests,$(BUILD)/test-counts,$(TESTS)); wait; \
 	  echo 'CUDA kernels on the emulated grid, under the same:'; cat $(BUILD)/emulated-log
 
 CHECKED := build-address-undefined
-test-long: all $(TESTS)
+test-long: all $(TUTORIAL) $(TESTS)
 	@echo 'with the long cases:'
 	@$(call run_tests,$(BUILD)/test-long-counts,$(TESTS),PARABOLA_LONG=1)
 	@echo 'under AddressSanitizer and UndefinedBehaviorSanitizer:'
@@ -304,11 +319,13 @@ clean:
 define help_text
 make              the library and every app, into build/
 make demo         the main job on real data, from nothing: build/demo/
+make tutorial     the book: builds and runs the chapters of apps/tutorial; CUDA=1 for one with a GPU
 make test         the tests
 make test-long    the long cases too, then all of it under sanitizers, and CUDA kernels on the emulated grid
 make gpu-check    on a machine with an NVIDIA GPU: the tests on it, sanitizers, benchmarks; PART=tests, sanitize or bench;
                   REPORT=DIR for gpu-report.md, PEERS=DIR with the PyTorch programs to compare with
 make install      headers, library, pkg-config file and apps into PREFIX (/usr/local), below DESTDIR where it is given
+make docs         docs/ops: a page for every op, from its header
 make format       clang-format over the project's own code
 make lint         clang-format and clang-tidy: what they would change
 make clean        removes the build folders

@@ -23,7 +23,7 @@ gpu=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,nohea
 
 # Asked of the driver, not left to nvcc's "native", which builds for something old where it cannot tell.
 arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
-"$MAKE" CUDA=1 CUDA_ARCHS="$arch" all "$build/tests" || exit 1
+"$MAKE" CUDA=1 CUDA_ARCHS="$arch" all chapters "$build/tests" || exit 1
 
 if wanted tests; then
     log=$report/tests.log
