@@ -75,13 +75,14 @@ int main() {
 
   // The same ten sums, asked the right question: softmax makes them probabilities, cross-entropy wants the right
   // class's to be large.
+  const auto entropy = [](const Tensor& scores, const Tensor& labels) { return cross_entropy(scores, labels); };
   Linear classifier(784, 10);
-  run("linear, cross-entropy", classifier, cross_entropy);
+  run("linear, cross-entropy", classifier, entropy);
 
   // A hidden layer between: 100 weighted sums, cut off at zero, and ten sums of those. Now scores can depend on pixels
   // together, not only on each alone.
   const auto mlp = models::create("mlp", {.widths = {100}});
-  run("784-100-10 with ReLU", *mlp, cross_entropy);
+  run("784-100-10 with ReLU", *mlp, entropy);
 }
 
 // Exercise: put "qmlp" for "mlp", neurons that multiply weighted sums (chapter 6). Fewer of them, for as many weights?
