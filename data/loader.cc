@@ -21,6 +21,9 @@ std::vector<int64_t> natural_order(int64_t count) {
   return order;
 }
 
+// What lies in memory is of one size; files tell theirs when they are read.
+bool are_files(const Dataset& dataset) { return dataset.height() == 0; }
+
 }  // namespace
 
 std::vector<int64_t> shuffled_order(int64_t count, uint64_t seed, int64_t epoch) {
@@ -38,7 +41,9 @@ Loader::Loader(DatasetPtr dataset, const LoaderOptions& options)
       images_(options.device),
       labels_(options.device),
       partners_(options.device),
-      readers_(options.threads ? options.threads : thread_pool().threads()),
+      readers_(options.threads        ? options.threads
+               : are_files(*dataset_) ? thread_pool().threads()
+                                      : 1),
       scratch_(static_cast<size_t>(readers_.threads())) {
   if (options_.batch < 1) fail<UsageError>("--batch", "got ", options_.batch, ", expected at least 1");
   // A random draw is keyed by 32 bits of an image's number.

@@ -33,7 +33,8 @@ struct LoaderOptions {
   Augmentation augmentation = {};  // of the training images
   Preprocessing preprocessing = {};
   Device device = {};  // where batches are wanted
-  int threads = 0;     // that share a batch's images; 0: as many as the engine has
+  int threads = 0;     // that share a batch's images; 0: as many as the engine has where they are files to be decoded,
+                       // 1 where they lie in memory, since more would only disturb the engine's own
 };
 
 // The numbers 0 to count-1 in the order of one epoch: a Fisher-Yates shuffle with draws keyed by (seed, epoch).
