@@ -67,7 +67,7 @@ std::vector<double> train(const Net& net, Device device, int steps) {
 TEST_CASE("device: models train and are saved there") {
   if (test_device() == Device{}) SKIP("PARABOLA_TEST_DEVICE names no device besides the CPU");
   SUBCASE("training steps of every model track the CPU's loss to 1e-3") {
-    const int steps = long_tests() ? 20 : 6;
+    const int steps = long_tests() ? 20 : sanitized() ? 3 : 6;
     for (const Net& net : nets) {
       CAPTURE(net.model);
       CAPTURE(net.adapters);
