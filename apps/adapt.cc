@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "apps/common/adaptation.h"
+#include "apps/common/graph.h"
 #include "apps/common/run_app.h"
 #include "apps/common/setup.h"
 #include "apps/common/text.h"
@@ -64,7 +65,10 @@ void run(const Flags& given) {
        .preprocessing = loaded.preprocessing,
        .checkpoint = checkpoint_of(flags.checkpoint),
        .folder = flags.out,
-       .save_every = flags.save_every},
+       .save_every = flags.save_every,
+       .first_step = first_step_report(
+           flags.graph, concat("adapt ", info.name, ", batch ", recipe.batch, ", checkpoint ", flags.checkpoint),
+           progress)},
       &progress);
   if (!flags.resume.empty() && trainer.resume(flags.resume)) {
     out << "resumed from " << printable(flags.resume) << "\n";

@@ -59,6 +59,7 @@ double Trainer::differentiate(const Batch& batch, double share) {
   if (!std::isfinite(value))
     throw DivergedError(concat("training: the loss is ", value, " at step ", steps_ + 1,
                                ", expected a finite number; a smaller --lr or --clip 1 usually helps"));
+  if (settings_.first_step) std::exchange(settings_.first_step, nullptr)(tape);
   tape.backward(loss * Tensor::full({}, share, loss.dtype(), Category::inputs, loss.device()));
   return value;
 }

@@ -2,6 +2,7 @@
 // on bit for bit, and the curves.
 #pragma once
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -30,6 +31,7 @@ struct TrainerSettings {
   bool final_only = false;  // measure test accuracy after the last epoch only (learning-rate search)
   std::string label;        // of its progress line, before "epoch 2/3"; with one, no line about an epoch stays
   int64_t steps_after = 0;  // steps of runs to come, for the time left
+  std::function<void(const Tape&)> first_step = {};  // called once, between a forward and its backward
 };
 
 // The loss of a step is NaN or Inf: mostly a learning rate far too large.
