@@ -7,6 +7,7 @@
 #include <string>
 
 #include "apps/common/evaluation.h"
+#include "apps/common/event_file.h"
 #include "apps/common/plot.h"
 #include "apps/common/progress.h"
 #include "apps/common/records.h"
@@ -84,6 +85,7 @@ class Trainer {
   TrainerResult result_;
   Curves curves_;
   std::unique_ptr<JsonLines> log_;
+  std::unique_ptr<EventFile> events_;
   int64_t log_bytes_ = 0;
 };
 
