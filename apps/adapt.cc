@@ -52,6 +52,7 @@ void run(const Flags& given) {
       << flags.checkpoint << ", seed " << flags.seed << "\n";
 
   Progress progress(out);
+  const std::string step = concat("adapt ", info.name, ", batch ", recipe.batch, ", checkpoint ", flags.checkpoint);
   Trainer trainer(
       *loaded.model, data.train, data.test,
       {.title = "adapt " + info.name + " on " + flags.data + ", " + flags.method,
@@ -66,9 +67,7 @@ void run(const Flags& given) {
        .checkpoint = checkpoint_of(flags.checkpoint),
        .folder = flags.out,
        .save_every = flags.save_every,
-       .first_step = first_step_report(
-           flags.graph, concat("adapt ", info.name, ", batch ", recipe.batch, ", checkpoint ", flags.checkpoint),
-           progress)},
+       .first_step = first_step_report(flags.graph, step, progress)},
       &progress);
   if (!flags.resume.empty() && trainer.resume(flags.resume)) {
     out << "resumed from " << printable(flags.resume) << "\n";

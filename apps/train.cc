@@ -33,23 +33,21 @@ void run(const Flags& given) {
       << "run     " << flags.device.str() << ", " << thread_pool().threads() << " threads, checkpoint "
       << flags.checkpoint << ", seed " << flags.seed << "\n";
   Progress progress(out);
-  Trainer trainer(
-      *loaded.model, data.train, data.test,
-      {.title = "train " + info.name + " on " + flags.data,
-       .fingerprint = concat("train ", info.name, ", data ", flags.data, " limit ", flags.limit.value_or(0),
-                             flags.skip_bad ? " skip bad" : "", ", seed ", flags.seed, ", weights '", flags.weights,
-                             "', ", describe(recipe, augmentation)),
-       .recipe = recipe,
-       .seed = flags.seed,
-       .augmentation = augmentation,
-       .preprocessing = loaded.preprocessing,
-       .checkpoint = checkpoint_of(flags.checkpoint),
-       .folder = flags.out,
-       .save_every = flags.save_every,
-       .first_step = first_step_report(
-           flags.graph, concat("train ", info.name, ", batch ", recipe.batch, ", checkpoint ", flags.checkpoint),
-           progress)},
-      &progress);
+  const std::string step = concat("train ", info.name, ", batch ", recipe.batch, ", checkpoint ", flags.checkpoint);
+  Trainer trainer(*loaded.model, data.train, data.test,
+                  {.title = "train " + info.name + " on " + flags.data,
+                   .fingerprint = concat("train ", info.name, ", data ", flags.data, " limit ", flags.limit.value_or(0),
+                                         flags.skip_bad ? " skip bad" : "", ", seed ", flags.seed, ", weights '",
+                                         flags.weights, "', ", describe(recipe, augmentation)),
+                   .recipe = recipe,
+                   .seed = flags.seed,
+                   .augmentation = augmentation,
+                   .preprocessing = loaded.preprocessing,
+                   .checkpoint = checkpoint_of(flags.checkpoint),
+                   .folder = flags.out,
+                   .save_every = flags.save_every,
+                   .first_step = first_step_report(flags.graph, step, progress)},
+                  &progress);
   if (!flags.resume.empty() && trainer.resume(flags.resume)) out << "resumed from " << printable(flags.resume) << "\n";
   const TrainerResult result = trainer.run();
   Record record = training_record(info.name, "scratch", recipe.epochs, result, *loaded.model);
