@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "apps/common/adaptation.h"
+#include "apps/common/graph.h"
 #include "apps/common/run_app.h"
 #include "apps/common/setup.h"
 #include "apps/common/text.h"
@@ -51,6 +52,7 @@ void run(const Flags& given) {
       << flags.checkpoint << ", seed " << flags.seed << "\n";
 
   Progress progress(out);
+  const std::string step = concat("adapt ", info.name, ", batch ", recipe.batch, ", checkpoint ", flags.checkpoint);
   Trainer trainer(
       *loaded.model, data.train, data.test,
       {.title = "adapt " + info.name + " on " + flags.data + ", " + flags.method,
@@ -64,7 +66,8 @@ void run(const Flags& given) {
        .preprocessing = loaded.preprocessing,
        .checkpoint = checkpoint_of(flags.checkpoint),
        .folder = flags.out,
-       .save_every = flags.save_every},
+       .save_every = flags.save_every,
+       .first_step = first_step_report(flags.graph, step, progress)},
       &progress);
   const bool resumed = !flags.resume.empty() && trainer.resume(flags.resume);
   trainer.dry_run();

@@ -2,12 +2,14 @@
 #include <iostream>
 
 #include "apps/common/adaptation.h"
+#include "apps/common/graph.h"
 #include "apps/common/measure.h"
 #include "apps/common/op_bench.h"
 #include "apps/common/run_app.h"
 #include "apps/common/setup.h"
 #include "apps/common/text.h"
 #include "data/synthetic.h"
+#include "engine/core/error.h"
 #include "engine/core/memory.h"
 #include "engine/core/thread_pool.h"
 #include "engine/ops/cross_entropy.h"
@@ -44,6 +46,14 @@ void attach_for_timing(LoadedModel& loaded, const Flags& flags) {
       "quadratic", flags.match, as_int(flags.rank), as_int(flags.kernel), as_int(flags.dilation), flags.scale};
   loaded.adapters = AdapterRecord{options.method, flags.match.value_or("default"), plan_adapters(model, options)};
   attach_adapters(model, loaded.adapters->specs, flags.seed);
+}
+
+void draw_step(Module& model, const Batch& batch, Checkpoint checkpoint, const std::string& title,
+               const std::string& file) {
+  model.set_training(true);
+  const Tape tape({.checkpoint = checkpoint});
+  const Tensor loss = cross_entropy(model(batch.images), batch.labels);
+  write_graph(file, StepReport(tape), title);
 }
 
 Measurement measure_training(Module& model, const Batch& batch, Checkpoint checkpoint) {
@@ -140,6 +150,9 @@ void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
       << std::flush;
 
   const Batch images = synthetic_batch(loaded.preprocessing, batch, flags.device);
+  if (!flags.graph.empty())
+    draw_step(*loaded.model, images, checkpoint_of(flags.checkpoint),
+              concat(info.name, adapters, ", batch ", batch, ", checkpoint ", flags.checkpoint), flags.graph);
   const Measurement m = flags.mode == "train" ? measure_training(*loaded.model, images, checkpoint_of(flags.checkpoint))
                                               : measure_inference(*loaded.model, images);
   const double images_per_second = static_cast<double>(batch) / m.median(), gflops = m.work.flops / m.median() / 1e9;

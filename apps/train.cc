@@ -1,6 +1,7 @@
 // train: a model from scratch (or from --weights), with state, log, curves and the model as files.
 #include <iostream>
 
+#include "apps/common/graph.h"
 #include "apps/common/run_app.h"
 #include "apps/common/setup.h"
 #include "apps/common/text.h"
@@ -32,6 +33,7 @@ void run(const Flags& given) {
       << "run     " << flags.device.str() << ", " << thread_pool().threads() << " threads, checkpoint "
       << flags.checkpoint << ", seed " << flags.seed << "\n";
   Progress progress(out);
+  const std::string step = concat("train ", info.name, ", batch ", recipe.batch, ", checkpoint ", flags.checkpoint);
   Trainer trainer(*loaded.model, data.train, data.test,
                   {.title = "train " + info.name + " on " + flags.data,
                    .fingerprint = concat("train ", info.name, ", data ", flags.data, " limit ", flags.limit.value_or(0),
@@ -43,7 +45,8 @@ void run(const Flags& given) {
                    .preprocessing = loaded.preprocessing,
                    .checkpoint = checkpoint_of(flags.checkpoint),
                    .folder = flags.out,
-                   .save_every = flags.save_every},
+                   .save_every = flags.save_every,
+                   .first_step = first_step_report(flags.graph, step, progress)},
                   &progress);
   if (!flags.resume.empty() && trainer.resume(flags.resume)) out << "resumed from " << printable(flags.resume) << "\n";
   trainer.dry_run();

@@ -7,6 +7,7 @@
 #include <limits>
 #include <string_view>
 
+#include "apps/common/graph.h"
 #include "apps/common/text.h"
 #include "data/augment.h"
 #include "engine/core/device.h"
@@ -430,6 +431,8 @@ void declare(Parser& p, Flags& f) {
   p.value(train | adapt, "--resume", "DIR", "go on exactly where the run with this --out stood",
           [&](Text t) { f.resume = some_text(t, "a folder"); });
   p.toggle(train | adapt, "--force", "overwrite a finished run in --out", f.force);
+  p.value(train | adapt | bench, "--graph", "FILE", "draws one training step: .dot, or .svg by Graphviz",
+          [&](Text t) { f.graph = some_text(t, "a file"); });
   p.value(all, "--json", "FILE", "one JSON object a line; - for standard output",
           [&](Text t) { f.json = some_text(t, "a file or -"); });
   p.help();
@@ -465,6 +468,11 @@ void check_together(App app, const Parser& p, const Flags& f) {
     throw UsageError("--dtype: got tf32 on the CPU, expected f32, or --device cuda");
   if (f.optimizer == "adamw" && f.momentum)
     throw UsageError("--momentum: no effect with --optimizer adamw, expected with sgd");
+  if (!f.graph.empty()) {
+    if (!f.op.empty() || f.mode != "train" || f.epochs == 0 || (bit == adapt && f.method == "none"))
+      throw UsageError("--graph: no effect here, expected a model's training step to draw");
+    check_graph_file(f.graph);
+  }
   for (const char* flag : {"--match", "--rank", "--kernel", "--dilation", "--scale"}) {
     if (!p.given(flag)) continue;
     if (bit == bench && !f.adapt) throw UsageError(concat(flag, ": no effect here, expected with --adapt"));

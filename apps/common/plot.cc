@@ -384,8 +384,9 @@ std::string curves_svg(const Curves& curves) {
     return x;
   };
   const auto loss_x = epochs(curves.train_loss.size());
-  // A hundredth of the run to each side calms the noise of single batches and keeps the curve's bends.
-  const double window = static_cast<double>(curves.train_loss.size()) / 100;
+  // A hundredth of the run to each side calms the noise of single batches and keeps the curve's bends; two steps at
+  // least, or a short run would have no average to show.
+  const double window = std::max(2.0, static_cast<double>(curves.train_loss.size()) / 100);
   const auto panel = [](const char* title, const char* y_label, bool percent, std::vector<Series> series) {
     return Panel{title, "epoch", y_label, false, percent, 1, std::move(series)};
   };

@@ -74,6 +74,7 @@ double Trainer::differentiate(const Batch& batch, double share) {
   if (!std::isfinite(value))
     throw DivergedError(concat("training: the loss is ", value, " at step ", steps_ + 1,
                                ", expected a finite number; a smaller --lr or --clip 1 usually helps"));
+  if (settings_.first_step) std::exchange(settings_.first_step, nullptr)(tape);
   tape.backward(loss * Tensor::full({}, share, loss.dtype(), Category::inputs, loss.device()));
   return value;
 }
@@ -125,6 +126,7 @@ void Trainer::train_epoch(int64_t epoch) {
     result_.seconds += now() - begun;
     begun = now();
     if (progress_) progress_->step(images, loss, epoch_score_.top1());
+    if (events_) events_->add(steps_, {{"train/loss", loss}, {"learning_rate", optimizer_->learning_rate()}});
     if (!settings_.folder.empty() && batch_ < loader_.batches() && now() - last_save >= settings_.save_every) {
       save_state();
       last_save = begun = now();
@@ -174,6 +176,8 @@ void Trainer::dry_run() {
 
 TrainerResult Trainer::run() {
   if (!settings_.folder.empty()) log_ = std::make_unique<JsonLines>(settings_.folder + "/log.jsonl", log_bytes_);
+  if (!settings_.folder.empty() && epoch_ < settings_.recipe.epochs)
+    events_ = std::make_unique<EventFile>(settings_.folder, steps_);
   WorkCounters& work = Executor::instance().work;
   work = {};
   Memory& memory = Memory::of(device_of(model_));
@@ -211,6 +215,10 @@ TrainerResult Trainer::run() {
                       .add("top1", result_.test.top1())
                       .add("learning_rate", optimizer_->learning_rate())
                       .add("seconds", result_.seconds));
+    if (events_) {
+      events_->add(steps_, {{"train/top1", train_top1}, {"images_per_second", result_.images_per_second}});
+      if (measured) events_->add(steps_, {{"test/top1", result_.test.top1()}});
+    }
     batch_ = 0;
     epoch_score_ = {};
     if (!settings_.folder.empty()) {

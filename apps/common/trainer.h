@@ -2,10 +2,12 @@
 // on bit for bit, and the curves.
 #pragma once
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "apps/common/evaluation.h"
+#include "apps/common/event_file.h"
 #include "apps/common/plot.h"
 #include "apps/common/progress.h"
 #include "apps/common/records.h"
@@ -31,6 +33,7 @@ struct TrainerSettings {
   bool final_only = false;  // measure test accuracy after the last epoch only (learning-rate search)
   std::string label;        // of its progress line, before "epoch 2/3"; with one, no line about an epoch stays
   int64_t steps_after = 0;  // steps of runs to come, for the time left
+  std::function<void(const Tape&)> first_step = {};  // called once, between a forward and its backward
 };
 
 // The loss of a step is NaN or Inf: mostly a learning rate far too large.
@@ -92,6 +95,7 @@ class Trainer {
   TrainerResult result_;
   Curves curves_;
   std::unique_ptr<JsonLines> log_;
+  std::unique_ptr<EventFile> events_;
   int64_t log_bytes_ = 0;
 };
 

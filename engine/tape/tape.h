@@ -69,6 +69,7 @@ class Tape final : private StorageOwner {
   void keep(const Tensor& tensor);  // an explicit Save for the value, whatever its policy was
 
  private:
+  friend struct StepReport;  // report.h
   struct Value {
     std::shared_ptr<Storage> storage;
     Shape shape;
