@@ -36,8 +36,8 @@ constexpr SplitExp split_exp(float x) {
   return {r, q, std::bit_cast<uint32_t>(shifted)};
 }
 
-// e^x within 1 ulp, 1.5 below 2^-125 = e^-86.6; exactly 1 for 0. Infinite where it is larger than any float, 0 where it is
-// less than 2^-125.5.
+// e^x within 1 ulp, 1.5 below 2^-125 = e^-86.6; exactly 1 for 0. Infinite where it is larger than any float, 0 where it
+// is less than 2^-125.5.
 constexpr float vector_exp(float x) {
   const float above = x < -87 ? -87.0F : x;  // there k - 1 = -127, whose power of two is put together as 0
   const SplitExp e = split_exp(above > 89 ? 89.0F : above);
