@@ -98,13 +98,16 @@ Record completed(Record record, const Flags& flags, int64_t batch, const Measure
       .add("replay_flops", m.work.replay_flops);
 }
 
+std::string name_of(const LoadedModel& loaded) {
+  return loaded.info->name + (loaded.adapters ? ", " + describe_method("quadratic", loaded) : "");
+}
+
 // The model that the flags describe, announced.
 LoadedModel prepared_model(const Flags& flags, std::ostream& out) {
   LoadedModel loaded = new_model(flags, classes);
   if (flags.adapt) attach_for_timing(loaded, flags);
   loaded.model->set_device(flags.device);
-  const std::string adapters = flags.adapt ? ", " + describe_method("quadratic", loaded) : "";
-  out << "model  " << flags.model << adapters << ", " << format_count(parameter_count(*loaded.model)) << " parameters, "
+  out << "model  " << name_of(loaded) << ", " << format_count(parameter_count(*loaded.model)) << " parameters, "
       << format_count(parameter_count(*loaded.model, true)) << " trainable\n";
   return loaded;
 }
@@ -152,7 +155,7 @@ void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
   const Batch images = synthetic_batch(loaded.preprocessing, batch, flags.device);
   if (!flags.graph.empty())
     draw_step(*loaded.model, images, checkpoint_of(flags.checkpoint),
-              concat(info.name, adapters, ", batch ", batch, ", checkpoint ", flags.checkpoint), flags.graph);
+              concat(name_of(loaded), ", batch ", batch, ", checkpoint ", flags.checkpoint), flags.graph);
   const Measurement m = flags.mode == "train" ? measure_training(*loaded.model, images, checkpoint_of(flags.checkpoint))
                                               : measure_inference(*loaded.model, images);
   const double images_per_second = static_cast<double>(batch) / m.median(), gflops = m.work.flops / m.median() / 1e9;

@@ -30,8 +30,7 @@ TEST_CASE("install: a program with an op of its own compiles against the install
   if (sanitized()) SKIP("what is installed is the plain build");
   const std::string prefix = scratch_folder();
   // -j1: not the jobs of a make that runs this test. CUDA=0: the apps stay linked as they are.
-  const ProgramResult install =
-      shell("make -j1 CUDA=0 PARABOLA_FOUND=yes DESTDIR= PREFIX=" + prefix + " install");
+  const ProgramResult install = shell("make -j1 CUDA=0 PARABOLA_FOUND=yes DESTDIR= PREFIX=" + prefix + " install");
   REQUIRE_MESSAGE(install.code == 0, install.err);
 
   const std::string description = prefix + "/lib/pkgconfig/parabola.pc", program = prefix + "/cube";

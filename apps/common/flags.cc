@@ -1,23 +1,20 @@
 #include "apps/common/flags.h"
 
 #include <CLI/CLI.hpp>
-#include <charconv>
 #include <cmath>
 #include <functional>
 #include <limits>
 #include <string_view>
 
+#include "apps/common/flag_values.h"
 #include "apps/common/graph.h"
 #include "apps/common/text.h"
-#include "data/augment.h"
-#include "engine/core/device.h"
 #include "engine/core/error.h"
 
 namespace parabola {
 namespace {
 
-using Text = std::string_view;
-using Words = std::vector<std::string>;
+using namespace flag_values;
 using Apps = unsigned;
 
 constexpr Apps train = static_cast<Apps>(App::train), adapt = static_cast<Apps>(App::adapt),
@@ -42,89 +39,6 @@ constexpr struct {
     {demo, "demo", "the main job on Fashion-MNIST: train a network, shift its images, adapt it in four ways",
      "demo [FLAGS]"},
 };
-
-// ---- Values: each reader throws Refusal, to which the flag's name is added.
-
-struct Refusal {
-  std::string text;
-};
-template <class... Parts>
-[[noreturn]] void refuse(const Parts&... parts) {
-  throw Refusal{concat(parts...)};
-}
-std::string in_quotes(Text text) { return "\"" + printable(text, 60) + "\""; }
-
-// The whole text as one number; false for rubbish before or after it and for what the type cannot hold.
-template <class Number>
-bool read_number(Text text, Number& value) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size();
-}
-
-int64_t whole(Text text, int32_t low, int32_t high = std::numeric_limits<int32_t>::max()) {
-  int32_t value = 0;
-  if (!read_number(text, value) || value < low || value > high)
-    refuse("got ", in_quotes(text), ", expected a whole number from ", low, " to ", high);
-  return value;
-}
-
-double number(Text text, double low, const char* expected) {
-  double value = 0;
-  if (!read_number(text, value) || !std::isfinite(value) || value < low)
-    refuse("got ", in_quotes(text), ", expected ", expected);
-  return value;
-}
-double below_one(Text text) {
-  const char* expected = "a number from 0 to below 1";
-  const double value = number(text, 0, expected);
-  if (value >= 1) refuse("got ", in_quotes(text), ", expected ", expected);
-  return value;
-}
-double not_negative(Text text) { return number(text, 0, "a number of at least 0"); }
-
-std::string some_text(Text text, const char* expected) {
-  if (text.empty()) refuse("got nothing, expected ", expected);
-  return std::string(text);
-}
-
-// One word of `built`. A word of `planned` is known, but its issue has not been worked on yet.
-std::string choice(Text text, const Words& built, const Words& planned = {}) {
-  const std::string word(text);
-  if (std::find(built.begin(), built.end(), word) != built.end()) return word;
-  if (std::find(planned.begin(), planned.end(), word) != planned.end())
-    refuse(word, " is not built yet, expected ", either(built));
-  const std::string meant = nearest_word(word, built);
-  refuse("got ", in_quotes(text), ", expected ", either(built), meant.empty() ? "" : "; did you mean " + meant + "?");
-}
-
-Words augmentations(Text text) {
-  Words words;
-  if (text == "none") return words;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t comma = std::min(text.find(',', begin), text.size());
-    words.push_back(choice(text.substr(begin, comma - begin), augmentation_names()));
-    if (std::count(words.begin(), words.end(), words.back()) > 1)
-      refuse(words.back(), " is named twice, expected once");
-    begin = comma + 1;
-  }
-  return words;
-}
-
-Device device(Text text) {
-  if (text == "cpu") return {};
-  int index = 0;
-  if (text != "cuda" && !(text.starts_with("cuda:") && read_number(text.substr(5), index) && index >= 0))
-    refuse("got ", in_quotes(text), ", expected cpu, cuda or cuda:N");
-  const Device device{DeviceKind::cuda, index};
-  try {
-    require_device(device);
-  } catch (const DeviceError& error) {
-    std::string reason = error.what();
-    reason.erase(0, reason.find("] ") + 2);  // who says so is of no interest here
-    throw DeviceError(concat("--device: got ", text, ", but ", reason));
-  }
-  return device;
-}
 
 // ---- The command line
 
@@ -454,6 +368,7 @@ void check_together(App app, const Parser& p, const Flags& f) {
       throw UsageError(concat("--plan: no effect with ", what, ", expected a model's training step on the CPU"));
     };
     if (!f.op.empty()) refuse_with("--op");
+    if (!f.graph.empty()) refuse_with("--graph");
     if (f.mode != "train") refuse_with("--mode infer");
     if (f.device.kind != DeviceKind::cpu) refuse_with("--device cuda");
     if (p.given("--checkpoint")) refuse_with("--checkpoint: it shows every policy");

@@ -50,9 +50,10 @@ std::string short_shape(const Shape& shape) {
 
 // The tree of scopes. A part with several ops is a frame of its own; one with a single op is named in the op's box.
 struct Part {
+  std::string name;
   std::vector<size_t> rows;
   std::map<std::string, size_t> index;
-  std::vector<std::pair<std::string, Part>> parts;  // in the order of the step
+  std::vector<Part> parts;  // in the order of the step
   size_t ops = 0, first = 0, last = 0;
 
   // Parts that others come between (ConvNeXt's "stages") would tear the order of the step: they get no frame.
@@ -64,8 +65,8 @@ struct Part {
     if (scope.empty()) return rows.push_back(row);
     const size_t dot = std::min(scope.find('.'), scope.size());
     const auto [found, fresh] = index.try_emplace(std::string(scope.substr(0, dot)), parts.size());
-    if (fresh) parts.emplace_back(found->first, Part());
-    parts[found->second].second.add(scope.substr(std::min(dot + 1, scope.size())), row);
+    if (fresh) parts.push_back({.name = found->first});
+    parts[found->second].add(scope.substr(std::min(dot + 1, scope.size())), row);
   }
 };
 
@@ -105,7 +106,8 @@ class Writer {
   void part(const Part& p, const std::string& path, const std::string& name, int depth) {
     const std::string indent(static_cast<size_t>(2 * depth), ' ');
     for (size_t row : p.rows) text_ += concat(indent, "n", row, " [label=<", box(row, name), ">];\n");
-    for (const auto& [child, inner] : p.parts) {
+    for (const Part& inner : p.parts) {
+      const std::string& child = inner.name;
       const std::string full = path.empty() ? child : path + "." + child;
       if (!inner.framed()) {
         part(inner, full, inner.ops == 1 ? only_name(inner, child) : "", depth);
@@ -122,7 +124,7 @@ class Writer {
 
   // "bn1.norm" for a chain of parts around a single op.
   static std::string only_name(const Part& p, const std::string& name) {
-    return p.parts.empty() ? name : only_name(p.parts[0].second, name + "." + p.parts[0].first);
+    return p.parts.empty() ? name : only_name(p.parts[0], name + "." + p.parts[0].name);
   }
 
   std::string box(size_t index, const std::string& name) const {

@@ -116,16 +116,16 @@ TEST_CASE("demo: its runs are those of train and adapt, bit for bit") {
   const auto rate = [&](const std::string& method) { return demo.records.at(method).at("learning_rate").dump(); };
   const std::string out = scratch_folder();
   const ProgramResult trained =
-      run_program({"train", "--model", "convnext_mnist", "--data", "fashion-mnist:" + small_data(), "--limit", std::to_string(images()),
-                   "--epochs", "2", "--lr", rate("base"), "--out", out + "/base"});
+      run_program({"train", "--model", "convnext_mnist", "--data", "fashion-mnist:" + small_data(), "--limit",
+                   std::to_string(images()), "--epochs", "2", "--lr", rate("base"), "--out", out + "/base"});
   REQUIRE_MESSAGE(trained.code == 0, trained.err);
   CHECK(read_file(out + "/base/model.safetensors") == read_file(demo.folder + "/base.safetensors"));
   for (const std::string& method : methods) {
     CAPTURE(method);
     const ProgramResult adapted =
         run_program({"adapt", "--model", "convnext_mnist", "--weights", demo.folder + "/base.safetensors", "--data",
-                     "fashion-mnist:" + demo.folder + "/shifted", "--limit", std::to_string(images() * 2 / 5), "--epochs", "2", "--lr",
-                     rate(method), "--method", method, "--out", out + "/" + method});
+                     "fashion-mnist:" + demo.folder + "/shifted", "--limit", std::to_string(images() * 2 / 5),
+                     "--epochs", "2", "--lr", rate(method), "--method", method, "--out", out + "/" + method});
     REQUIRE_MESSAGE(adapted.code == 0, adapted.err);
     CHECK(read_file(out + "/" + method + "/model.safetensors") ==
           read_file(demo.folder + "/" + method + ".safetensors"));

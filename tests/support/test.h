@@ -50,8 +50,8 @@ std::string missing_data();
 // The build folder that this binary belongs to: build, build-address-undefined, ...
 std::string build_folder();
 
-// Whether this build has sanitizers, which make it some ten times as slow: what trains as a user trains does so on fewer
-// images there.
+// Whether this build has sanitizers, which make it some ten times as slow: what trains as a user trains does so on
+// fewer images there.
 bool sanitized();
 
 // A new, empty folder below the build folder, with a name of its own; removed with all it holds when the process ends.

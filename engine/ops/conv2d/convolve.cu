@@ -6,8 +6,8 @@ namespace parabola {
 
 // The bias is what the product is added to, as in device_affine: y is still in the cache then.
 template <class T>
-void device_convolve_chunk(DeviceStream stream, const ConvGeometry& g, const ConvChunk& chunk, const DeviceColumns<T>& columns,
-                    const T* weight, const T* bias, T* y) {
+void device_convolve_chunk(DeviceStream stream, const ConvGeometry& g, const ConvChunk& chunk,
+                           const DeviceColumns<T>& columns, const T* weight, const T* bias, T* y) {
   const int64_t depth = g.depth(), outputs = g.group_outputs(), pixels = chunk.pixels(g);
   if (bias) launch_on_columns(affine_start<T>, stream, pixels, g.K, bias, y, pixels, g.K);
   device_gemm_batched(stream, g.groups, pixels, outputs, depth, columns.factor, columns.step, {weight, depth, true},
@@ -44,7 +44,7 @@ void device_convolve(DeviceStream stream, const ConvGeometry& g, const T* x, con
   for (int64_t i = 0; i < chunks.number(); ++i) {
     const ConvChunk chunk = chunks[i];
     device_convolve_chunk(stream, g, chunk, device_columns(stream, g, chunk, x, columns), weight, bias,
-                   y + chunk.first_pixel(g) * g.K);
+                          y + chunk.first_pixel(g) * g.K);
   }
 }
 
@@ -72,16 +72,16 @@ size_t device_convolve_workspace(const ConvGeometry& g, bool with_columns, bool 
   return std::max(static_cast<size_t>(columns) * sizeof(T), bias);
 }
 
-#define PARABOLA_CONVOLVE(T)                                                                                           \
-  template void device_convolve_chunk(DeviceStream, const ConvGeometry&, const ConvChunk&, const DeviceColumns<T>&, const T*, \
-                               const T*, T*);                                                                          \
-  template void device_weight_gradient(DeviceStream, const ConvGeometry&, const ConvChunk&, const DeviceColumns<T>&,   \
-                                       const T*, T*, bool);                                                            \
-  template void device_input_gradient(DeviceStream, const ConvGeometry&, const ConvChunk&, const T*, const T*, T*,     \
-                                      bool, T*);                                                                       \
-  template void device_convolve(DeviceStream, const ConvGeometry&, const T*, const T*, const T*, T*, T*);              \
-  template void device_convolve_backward(DeviceStream, const ConvGeometry&, const T*, const T*, const T*,              \
-                                         const ConvGradients<T>&, std::byte*);                                         \
+#define PARABOLA_CONVOLVE(T)                                                                                         \
+  template void device_convolve_chunk(DeviceStream, const ConvGeometry&, const ConvChunk&, const DeviceColumns<T>&,  \
+                                      const T*, const T*, T*);                                                       \
+  template void device_weight_gradient(DeviceStream, const ConvGeometry&, const ConvChunk&, const DeviceColumns<T>&, \
+                                       const T*, T*, bool);                                                          \
+  template void device_input_gradient(DeviceStream, const ConvGeometry&, const ConvChunk&, const T*, const T*, T*,   \
+                                      bool, T*);                                                                     \
+  template void device_convolve(DeviceStream, const ConvGeometry&, const T*, const T*, const T*, T*, T*);            \
+  template void device_convolve_backward(DeviceStream, const ConvGeometry&, const T*, const T*, const T*,            \
+                                         const ConvGradients<T>&, std::byte*);                                       \
   template size_t device_convolve_workspace<T>(const ConvGeometry&, bool, bool);
 PARABOLA_CONVOLVE(float)
 PARABOLA_CONVOLVE(double)

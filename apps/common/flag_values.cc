@@ -1,0 +1,78 @@
+#include "apps/common/flag_values.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "apps/common/text.h"
+#include "data/augment.h"
+#include "engine/core/device.h"
+
+namespace parabola::flag_values {
+
+std::string in_quotes(Text text) { return "\"" + printable(text, 60) + "\""; }
+
+int64_t whole(Text text, int32_t low, int32_t high) {
+  int32_t value = 0;
+  if (!read_number(text, value) || value < low || value > high)
+    refuse("got ", in_quotes(text), ", expected a whole number from ", low, " to ", high);
+  return value;
+}
+
+double number(Text text, double low, const char* expected) {
+  double value = 0;
+  if (!read_number(text, value) || !std::isfinite(value) || value < low)
+    refuse("got ", in_quotes(text), ", expected ", expected);
+  return value;
+}
+double below_one(Text text) {
+  const char* expected = "a number from 0 to below 1";
+  const double value = number(text, 0, expected);
+  if (value >= 1) refuse("got ", in_quotes(text), ", expected ", expected);
+  return value;
+}
+double not_negative(Text text) { return number(text, 0, "a number of at least 0"); }
+
+std::string some_text(Text text, const char* expected) {
+  if (text.empty()) refuse("got nothing, expected ", expected);
+  return std::string(text);
+}
+
+std::string choice(Text text, const Words& built, const Words& planned) {
+  const std::string word(text);
+  if (std::find(built.begin(), built.end(), word) != built.end()) return word;
+  if (std::find(planned.begin(), planned.end(), word) != planned.end())
+    refuse(word, " is not built yet, expected ", either(built));
+  const std::string meant = nearest_word(word, built);
+  refuse("got ", in_quotes(text), ", expected ", either(built), meant.empty() ? "" : "; did you mean " + meant + "?");
+}
+
+Words augmentations(Text text) {
+  Words words;
+  if (text == "none") return words;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t comma = std::min(text.find(',', begin), text.size());
+    words.push_back(choice(text.substr(begin, comma - begin), augmentation_names()));
+    if (std::count(words.begin(), words.end(), words.back()) > 1)
+      refuse(words.back(), " is named twice, expected once");
+    begin = comma + 1;
+  }
+  return words;
+}
+
+Device device(Text text) {
+  if (text == "cpu") return {};
+  int index = 0;
+  if (text != "cuda" && !(text.starts_with("cuda:") && read_number(text.substr(5), index) && index >= 0))
+    refuse("got ", in_quotes(text), ", expected cpu, cuda or cuda:N");
+  const Device device{DeviceKind::cuda, index};
+  try {
+    require_device(device);
+  } catch (const DeviceError& error) {
+    std::string reason = error.what();
+    reason.erase(0, reason.find("] ") + 2);  // who says so is of no interest here
+    throw DeviceError(concat("--device: got ", text, ", but ", reason));
+  }
+  return device;
+}
+
+}  // namespace parabola::flag_values

@@ -1,0 +1,45 @@
+// What a flag's text may mean. Each reader returns the value or throws Refusal, to which the flag's name is added.
+#pragma once
+#include <charconv>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/core/dtype.h"
+#include "engine/core/error.h"
+
+namespace parabola::flag_values {
+
+using Text = std::string_view;
+using Words = std::vector<std::string>;
+
+struct Refusal {
+  std::string text;
+};
+template <class... Parts>
+[[noreturn]] void refuse(const Parts&... parts) {
+  throw Refusal{concat(parts...)};
+}
+std::string in_quotes(Text text);
+
+// The whole text as one number; false for rubbish before or after it and for what the type cannot hold.
+template <class Number>
+bool read_number(Text text, Number& value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+int64_t whole(Text text, int32_t low, int32_t high = std::numeric_limits<int32_t>::max());
+double number(Text text, double low, const char* expected);
+double below_one(Text text);
+double not_negative(Text text);
+std::string some_text(Text text, const char* expected);
+
+// One word of `built`. A word of `planned` is known, but its issue has not been worked on yet.
+std::string choice(Text text, const Words& built, const Words& planned = {});
+Words augmentations(Text text);  // a list with commas
+Device device(Text text);        // DeviceError, which names the flag, where it is not there
+
+}  // namespace parabola::flag_values
