@@ -43,7 +43,8 @@ export TSAN_OPTIONS  ?= exitcode=86
 endif
 TEST_FLAGS := -DDOCTEST_CONFIG_SUPER_FAST_ASSERTS
 # What spends no time worth naming when it runs, but a third of the build's when compiled with -O3 (CLI11, JSON, doctest).
-COLD := apps/% tests/% engine/io/% layers/% data/decode%
+COLD := apps/% tests/% engine/core/% engine/io/% engine/tape/% layers/% \
+        $(filter-out data/augment.cc data/preprocess.cc data/resize.cc,$(wildcard data/*.cc))
 
 # ---- CUDA: used where nvcc >= 12 is found; CUDA=0 leaves it out, CUDA=1 insists.
 NVCC         := $(if $(filter 0,$(CUDA)),,$(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc)))
