@@ -94,8 +94,9 @@ void run(const Flags& given) {
     save_adaptation(loaded, flags.method, flags.bn == "adapt", data.train->class_names(), flags.out);
   }
   out << info.name << ", " << flags.method << ": test top-1 " << format_percent(result.top1_before) << " before, "
-      << format_percent(result.test.top1()) << " after " << recipe.epochs << " epochs, "
-      << format_duration(result.seconds) << ", " << static_cast<int64_t>(result.images_per_second) << " images/s\n";
+      << format_percent(result.test.top1()) << " after " << recipe.epochs
+      << (recipe.epochs == 1 ? " epoch, " : " epochs, ") << format_duration(result.seconds) << ", "
+      << static_cast<int64_t>(result.images_per_second) << " images/s\n";
   json.write(record);
 }
 

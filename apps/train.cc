@@ -58,8 +58,9 @@ void run(const Flags& given) {
     trainer.log(record);
     save_weights(*loaded.model, flags.out + "/model.safetensors", metadata_for(loaded, data.train->class_names()));
   }
-  out << info.name << ": test top-1 " << format_percent(result.test.top1()) << " after " << recipe.epochs << " epochs, "
-      << format_duration(result.seconds) << ", " << static_cast<int64_t>(result.images_per_second) << " images/s\n";
+  out << info.name << ": test top-1 " << format_percent(result.test.top1()) << " after " << recipe.epochs
+      << (recipe.epochs == 1 ? " epoch, " : " epochs, ") << format_duration(result.seconds) << ", "
+      << static_cast<int64_t>(result.images_per_second) << " images/s\n";
   json.write(record);
 }
 
