@@ -1,5 +1,6 @@
 // SqueezeNet 1.0 for ImageNet (Iandola and others, arXiv 1602.07360): a convolution, eight fire modules with pooling
 // between, a 1x1 convolution that has a map for each class, and the mean over it.
+#include "engine/core/error.h"
 #include "engine/ops/concat.h"
 #include "engine/ops/dropout.h"
 #include "engine/ops/pooling/max_pool2d.h"
@@ -56,6 +57,8 @@ class SqueezeNet final : public Module {
  private:
   static std::vector<int> squeezes(const ModelOptions& options) {
     if (options.widths.empty()) return {16, 16, 32, 32, 48, 48, 64, 64};
+    if (options.widths.size() != 3)
+      fail<UsageError>("squeezenet1_0", "got ", options.widths.size(), " widths, expected 3");
     return {options.widths[0], options.widths[0], options.widths[1], options.widths[1],
             options.widths[1], options.widths[2], options.widths[2], options.widths[2]};
   }
