@@ -110,23 +110,20 @@ all: $(LIBRARY) $(APPS)
 # of the build. Files still include what they use: clang, nvcc and users of the headers go without.
 STANDARD    := algorithm array cmath condition_variable functional iostream map memory mutex optional set span sstream string \
                string_view vector
-PRECOMPILED       := $(if $(findstring clang,$(CXX)),,$(BUILD)/standard.h.gch)
-TESTS_PRECOMPILED := $(if $(PRECOMPILED),$(BUILD)/tests.h.gch)
+PRECOMPILED := $(if $(findstring clang,$(CXX)),,$(BUILD)/standard.h.gch)
 
 # ---- Rules. One short line for each file; V=1 shows the commands instead.
 Q   := $(if $(V),,@)
 say  = @$(if $(V),:,printf '  %-4s %s\n' $(1) $(2))
 
-$(TESTS_PRECOMPILED): STANDARD += doctest/doctest.h nlohmann/json.hpp
-$(PRECOMPILED) $(TESTS_PRECOMPILED): $(BUILD)/flags
+$(PRECOMPILED): $(BUILD)/flags
 	$(Q)printf '#include <%s>\n' $(STANDARD) >$(@:.gch=)
-	$(Q)$(CXX) $(CXXFLAGS) $(INCLUDES) $(if $(filter $(TESTS_PRECOMPILED),$@),$(TEST_FLAGS)) -x c++-header $(@:.gch=) -o $@
+	$(Q)$(CXX) $(CXXFLAGS) -x c++-header $(@:.gch=) -o $@
 
-$(filter $(BUILD)/obj/tests/%,$(OBJECTS)): $(TESTS_PRECOMPILED)
 $(OBJECTS): $(BUILD)/obj/%.o: %.cc $(BUILD)/flags $(PRECOMPILED)
 	$(call say,C++,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CXX) $(CXXFLAGS) $(patsubst %.gch,-include %,$(if $(filter tests/%,$<),$(TESTS_PRECOMPILED),$(PRECOMPILED))) \
+	$(Q)$(CXX) $(CXXFLAGS) $(PRECOMPILED:%.gch=-include %) \
 	  $(INCLUDES) $(if $(filter tests/%,$<),$(TEST_FLAGS)) $(if $(filter $(COLD),$<),-O1) $(if $(filter $(HOT),$<),-O3) \
 	  -MMD -MP -c $< -o $@
 
