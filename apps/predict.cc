@@ -55,7 +55,7 @@ void run(const Flags& flags) {
   const Safetensors weights(flags.weights);
   const std::string bias = model_info(flags.model).head + ".bias";
   const TensorEntry* head = weights.find(bias);
-  if (!head || head->shape.rank() != 1)
+  if (!head || head->shape.rank() != 1 || head->shape[0] < 1)
     throw FormatError(concat(printable_path(flags.weights), ": no ", bias, " with a number a class, expected a ",
                              flags.model, "'s weights"));
   const auto classes = static_cast<size_t>(head->shape[0]);

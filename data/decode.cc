@@ -10,6 +10,18 @@
 #include "engine/core/error.h"
 #include "engine/io/input_file.h"
 
+// stb_image decompresses all that a PNG holds before it looks how much the pixels need: a small file would take
+// gigabytes. So no block that it asks for is larger than the pixels or the file explain.
+namespace {
+thread_local size_t largest_block = 0;
+void* limited_realloc(void* block, size_t bytes) {
+  return bytes > largest_block ? nullptr : std::realloc(block, bytes);
+}
+}  // namespace
+#define STBI_MALLOC(bytes) limited_realloc(nullptr, bytes)
+#define STBI_REALLOC(block, bytes) limited_realloc(block, bytes)
+#define STBI_FREE(block) std::free(block)
+
 // The one place where stb_image is compiled. It is a system header (warnings in it are none of ours), gets bytes only,
 // and knows three formats.
 #define STB_IMAGE_IMPLEMENTATION
@@ -78,11 +90,17 @@ void decode_image(const std::string& path, Image& out) {
   if (size >= 2 && bytes[0] == 0xff && bytes[1] == 0xd8 && !huffman_tables_fit(bytes.get(), file.size()))
     refuse("damaged: got a Huffman table of over 256 symbols, expected a whole JPEG image");
 
+  largest_block = 1 << 20;  // its own tables
   int width = 0, height = 0, channels = 0;
   const bool known = stbi_info_from_memory(bytes.get(), size, &width, &height, &channels);
-  height = std::abs(height);  // negative where a BMP begins with its topmost row
-  if (known && int64_t{width} * height > max_pixels)
-    refuse("too large: got ", height, "x", width, " pixels, expected at most ", max_pixels, " in all");
+  if (!known) width = height = 0;
+  // Negative: rows where a BMP begins with its topmost one, columns where it lies.
+  const int64_t rows = std::abs(int64_t{height}), columns = std::abs(int64_t{width});
+  if (std::max(rows, columns) > STBI_MAX_DIMENSIONS || rows * columns > max_pixels)
+    refuse("too large: got ", rows, "x", columns, " pixels, expected at most ", max_pixels, " in all, ",
+           STBI_MAX_DIMENSIONS, " a side");
+  // 16 bits in 4 channels, doubled as a buffer grows, of an image rounded up to JPEG's blocks; or the file's own bytes.
+  largest_block += 16 * static_cast<size_t>((rows + 64) * (columns + 64)) + 2 * file.size();
   // Where the header cannot be read this will fail as well, and knows better why.
   const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
       stbi_load_from_memory(bytes.get(), size, &width, &height, &channels, 3), stbi_image_free);

@@ -14,7 +14,7 @@ bool is_image_name(const std::string& path);  // ends in one of these, in small 
 // applied, as torchvision does not. out's memory is reused. May be called from several threads. Decoded by stb_image,
 // whose JPEG differs from libjpeg's by a few levels here and there.
 // UsageError: no such file. FormatError naming the file: not such an image, cut off, damaged, or over 100 million
-// pixels (a file of a few bytes can ask for any number).
+// pixels or what they need (a file of a few bytes can ask for any number, and a small one unpack to gigabytes).
 void decode_image(const std::string& path, Image& out);
 
 }  // namespace parabola

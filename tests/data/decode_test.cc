@@ -1,6 +1,8 @@
 // Image files: against Pillow's pixels (tests/golden/make_images.py), and bad ones.
 #include "data/decode.h"
 
+#include <zlib.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
@@ -79,9 +81,30 @@ TEST_CASE("decode: a bad file is refused, and the message names it") {
   refused(bomb, "/image] cannot be decoded: got 'too large'");  // by stb_image's own limits
   bomb[18] = bomb[22] = 0x30;
   refused(bomb, "/image] too large: got 12528x12528 pixels");
+  Bytes bmp = stored("file/rgb.bmp");
+  bmp[25] = 0x80, bmp[22] = bmp[23] = bmp[24] = 0;  // its height: -2^31
+  refused(bmp, "/image] too large: got 2147483648x14 pixels");
   Image image;
   CHECK_THROWS_WITH_AS(decode_image("no-such.png", image), doctest::Contains("no-such.png"), UsageError);
   CHECK_THROWS_AS(decode_image("tests", image), UsageError);
+}
+
+TEST_CASE("decode: a PNG of one pixel that unpacks to far more is refused before it does") {
+  const Bytes zeros(8 << 20);
+  uLongf packed_size = compressBound(zeros.size());
+  Bytes packed(packed_size), file = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+  REQUIRE(compress(packed.data(), &packed_size, zeros.data(), zeros.size()) == Z_OK);
+  packed.resize(packed_size);
+  const auto add_chunk = [&](const std::string& type, const Bytes& content) {
+    for (int shift = 24; shift >= 0; shift -= 8) file.push_back(static_cast<uint8_t>(content.size() >> shift));
+    file.insert(file.end(), type.begin(), type.end());
+    file.insert(file.end(), content.begin(), content.end());
+    file.insert(file.end(), 4, 0);  // the checksum, which nobody looks at
+  };
+  add_chunk("IHDR", {0, 0, 0, 1, 0, 0, 0, 1, 8, 2, 0, 0, 0});
+  add_chunk("IDAT", packed);
+  add_chunk("IEND", {});
+  CHECK_THROWS_WITH_AS(decoded(file), doctest::Contains("/image] cannot be decoded: got 'outofmem'"), FormatError);
 }
 
 TEST_CASE("decode: a Huffman table of too many symbols never reaches the decoder") {
