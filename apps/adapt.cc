@@ -53,22 +53,13 @@ void run(const Flags& given) {
 
   Progress progress(out);
   const std::string step = concat("adapt ", info.name, ", batch ", recipe.batch, ", checkpoint ", flags.checkpoint);
-  Trainer trainer(
-      *loaded.model, data.train, data.test,
-      {.title = "adapt " + info.name + " on " + flags.data + ", " + flags.method,
-       .fingerprint = concat("adapt ", info.name, ", ", describe_method(flags.method, loaded), " scale ",
-                             flags.scale.value_or(0), " bn ", flags.bn, ", data ", flags.data, " limit ",
-                             flags.limit.value_or(0), flags.skip_bad ? " skip bad" : "", ", seed ", flags.seed,
-                             ", weights '", flags.weights, "', ", describe(recipe, augmentation)),
-       .recipe = recipe,
-       .seed = flags.seed,
-       .augmentation = augmentation,
-       .preprocessing = loaded.preprocessing,
-       .checkpoint = checkpoint_of(flags.checkpoint),
-       .folder = flags.out,
-       .save_every = flags.save_every,
-       .first_step = first_step_report(flags.graph, step, progress)},
-      &progress);
+  TrainerSettings settings = settings_for(flags,
+                                          concat("adapt ", info.name, ", ", describe_method(flags.method, loaded),
+                                                 " scale ", flags.scale.value_or(0), " bn ", flags.bn),
+                                          recipe, augmentation, loaded.preprocessing);
+  settings.title = "adapt " + info.name + " on " + flags.data + ", " + flags.method;
+  settings.first_step = first_step_report(flags.graph, step, progress);
+  Trainer trainer(*loaded.model, data.train, data.test, settings, &progress);
   const bool resumed = !flags.resume.empty() && trainer.resume(flags.resume);
   trainer.dry_run();
   if (resumed) {

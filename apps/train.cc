@@ -34,20 +34,10 @@ void run(const Flags& given) {
       << flags.checkpoint << ", seed " << flags.seed << "\n";
   Progress progress(out);
   const std::string step = concat("train ", info.name, ", batch ", recipe.batch, ", checkpoint ", flags.checkpoint);
-  Trainer trainer(*loaded.model, data.train, data.test,
-                  {.title = "train " + info.name + " on " + flags.data,
-                   .fingerprint = concat("train ", info.name, ", data ", flags.data, " limit ", flags.limit.value_or(0),
-                                         flags.skip_bad ? " skip bad" : "", ", seed ", flags.seed, ", weights '",
-                                         flags.weights, "', ", describe(recipe, augmentation)),
-                   .recipe = recipe,
-                   .seed = flags.seed,
-                   .augmentation = augmentation,
-                   .preprocessing = loaded.preprocessing,
-                   .checkpoint = checkpoint_of(flags.checkpoint),
-                   .folder = flags.out,
-                   .save_every = flags.save_every,
-                   .first_step = first_step_report(flags.graph, step, progress)},
-                  &progress);
+  TrainerSettings settings = settings_for(flags, "train " + info.name, recipe, augmentation, loaded.preprocessing);
+  settings.title = "train " + info.name + " on " + flags.data;
+  settings.first_step = first_step_report(flags.graph, step, progress);
+  Trainer trainer(*loaded.model, data.train, data.test, settings, &progress);
   if (!flags.resume.empty() && trainer.resume(flags.resume)) out << "resumed from " << printable(flags.resume) << "\n";
   trainer.dry_run();
   const TrainerResult result = trainer.run();

@@ -144,6 +144,20 @@ std::string describe(const Recipe& r, const Augmentation& augmentation) {
   return text + concat(", batch ", r.batch, ", epochs ", r.epochs, ", augment ", augmentation.str());
 }
 
+TrainerSettings settings_for(const Flags& flags, const std::string& what, const Recipe& recipe,
+                             const Augmentation& augmentation, const Preprocessing& preprocessing) {
+  return {.fingerprint =
+              concat(what, ", data ", flags.data, " limit ", flags.limit.value_or(0), flags.skip_bad ? " skip bad" : "",
+                     ", seed ", flags.seed, ", weights '", flags.weights, "', ", describe(recipe, augmentation)),
+          .recipe = recipe,
+          .seed = flags.seed,
+          .augmentation = augmentation,
+          .preprocessing = preprocessing,
+          .checkpoint = checkpoint_of(flags.checkpoint),
+          .folder = flags.out,
+          .save_every = flags.save_every};
+}
+
 void make_folder(const std::string& flag, const std::string& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);

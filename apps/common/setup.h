@@ -48,6 +48,11 @@ Augmentation augmentation_for(const Flags& flags, const DataSplits& data);
 Checkpoint checkpoint_of(const std::string& name);
 std::string describe(const Recipe& recipe, const Augmentation& augmentation);  // "adamw lr 0.01 ... batch 128 epochs 3"
 
+// A trainer's settings as the flags say; the title is the caller's. what: which run this is, "train resnet20", and all
+// that decides its result besides data, seed, weights and recipe; a saved state remembers that.
+TrainerSettings settings_for(const Flags& flags, const std::string& what, const Recipe& recipe,
+                             const Augmentation& augmentation, const Preprocessing& preprocessing);
+
 // Makes a folder and those above it, and sees that it can be written to. UsageError naming the flag where not.
 void make_folder(const std::string& flag, const std::string& folder);
 

@@ -11,35 +11,16 @@
 #include "layers/weights.h"
 #include "optim/adamw.h"
 #include "optim/sgd.h"
+#include "tests/layers/small_nets.h"
 #include "tests/support/test.h"
 
 namespace parabola {
 namespace {
 
-struct Net {
-  std::string model;
-  std::vector<int> widths, depths;
-  bool adapters = false;
-};
-
-const std::vector<int> widths{4, 8, 12}, depths{1, 1, 1};
-const Net nets[] = {
-    {"resnet20", widths, depths},
-    {"qresnet14", widths, depths},
-    {"convnext_cifar", widths, depths},
-    {"quadranet_cifar", widths, depths},
-    {"convnext_mnist", widths, depths},
-    {"mlp", {16, 8}, {}},
-    {"qmlp", {16, 8}, {}},
-    {"resnet20", widths, depths, true},
-    {"convnext_cifar", widths, depths, true},
-};
-
 // Losses of `steps` training steps with dropped paths, the last two on an epoch of their own.
-std::vector<double> train(const Net& net, Device device, int steps) {
+std::vector<double> train(const SmallNet& net, Device device, int steps) {
   const Preprocessing preprocessing = Preprocessing::parse(models::info(net.model).preprocessing);
-  const auto model = models::create(net.model, {.widths = net.widths, .depths = net.depths, .drop_path = 0.2}, 3);
-  if (net.adapters) attach_adapters(*model, AdapterOptions{}, 5);
+  const auto model = net.create(0.2, 3);
   model->set_device(device);
   const int64_t batch = 4;
   Loader loader(synthetic_dataset("twin", 7, batch * (steps - 2), 10, preprocessing.height, preprocessing.width),
@@ -68,7 +49,7 @@ TEST_CASE("device: models train and are saved there") {
   if (test_device() == Device{}) SKIP("PARABOLA_TEST_DEVICE names no device besides the CPU");
   SUBCASE("training steps of every model track the CPU's loss to 1e-3") {
     const int steps = long_tests() ? 20 : sanitized() ? 3 : 6;
-    for (const Net& net : nets) {
+    for (const SmallNet& net : small_nets) {
       CAPTURE(net.model);
       CAPTURE(net.adapters);
       const std::vector<double> expected = train(net, Device{}, steps), actual = train(net, test_device(), steps);
@@ -80,7 +61,7 @@ TEST_CASE("device: models train and are saved there") {
     }
   }
   SUBCASE("a file does not tell where its model was") {
-    const auto model = models::create("resnet20", {.widths = widths, .depths = depths}, 3);
+    const auto model = small_nets[0].create(0, 3);
     const std::string folder = scratch_folder();
     save_weights(*model, folder + "/cpu.safetensors", {});
     model->set_device(test_device());

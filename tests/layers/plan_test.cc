@@ -6,29 +6,12 @@
 #include "engine/core/memory.h"
 #include "engine/ops/cross_entropy.h"
 #include "engine/tape/executor.h"
-#include "layers/adapter.h"
 #include "layers/models/models.h"
+#include "tests/layers/small_nets.h"
 #include "tests/support/test.h"
 
 namespace parabola {
 namespace {
-
-struct Net {
-  std::string model;
-  std::vector<int> widths, depths;
-  bool adapters = false;
-};
-const std::vector<int> widths{4, 8, 12}, depths{1, 1, 1};
-const Net nets[] = {
-    {"resnet20", widths, depths},
-    {"qresnet14", widths, depths},
-    {"convnext_cifar", widths, depths},
-    {"quadranet_cifar", widths, depths},
-    {"qmlp", {16, 8}, {}},
-    {"resnet20", widths, depths, true},
-    {"convnext_mnist", widths, depths},
-    {"convnext_cifar", widths, depths, true},
-};
 
 std::vector<std::vector<float>> values_of(const Module& model) {
   std::vector<std::vector<float>> values;
@@ -41,9 +24,8 @@ std::vector<std::vector<float>> values_of(const Module& model) {
 TEST_CASE("plan: the bytes and the replayed work of the step, and nothing has changed") {
   Memory& memory = Memory::of(Device{});
   WorkCounters& work = Executor::instance().work;
-  for (const Net& net : nets) {
-    const auto model = models::create(net.model, {.widths = net.widths, .depths = net.depths, .drop_path = 0.1}, 1);
-    if (net.adapters) attach_adapters(*model, AdapterOptions{}, 1);
+  for (const SmallNet& net : small_nets) {
+    const auto model = net.create(0.1, 1);
     model->set_training(true);
     const Preprocessing how = Preprocessing::parse(models::info(net.model).preprocessing);
     const Tensor images = Tensor::full({6, how.height, how.width, how.channels()}, 0.5, DType::f32, Category::inputs);
@@ -81,7 +63,7 @@ TEST_CASE("plan: the bytes and the replayed work of the step, and nothing has ch
 
 TEST_CASE("plan: what goes wrong in a step goes wrong in its plan, and kernels run again afterwards") {
   const Tensor images = Tensor::full({2, 32, 32, 3}, 0.5);
-  const auto model = models::create("resnet20", {.widths = widths, .depths = depths}, 1);
+  const auto model = small_nets[0].create(0, 1);
   const Tensor labels = Tensor::full({3}, 1, DType::i32, Category::inputs);
   CHECK_THROWS_AS(plan_step({}, [&] { return cross_entropy((*model)(images), labels); }), ShapeError);
   model->set_training(false);
