@@ -13,31 +13,33 @@ ConvGeometry with_images(ConvGeometry g, int64_t images) {
   return g;
 }
 
-// A worker's scratch, in elements: patches of a tile, its products unless they are kept, and what the term asks for.
+// A worker's scratch, in elements: what a tile reads, its products unless they are kept, and what the term asks for.
 struct Worker {
-  int64_t patches, products, term;
+  int64_t strip, products, term;
   Worker(const Problem& p, bool with_products, const Extra& extra)
-      : patches(column_elements(forward_sampling(p.stacked), p.tiles, p.stacked.group_inputs())),
+      : strip(strip_elements(forward_sampling(p.stacked), p.tiles, p.stacked.group_inputs())),
         products(with_products ? p.tiles.size * p.stacked.K : 0),
         term(extra.worker) {
     if (p.linear)
-      patches = std::max(patches, column_elements(forward_sampling(*p.linear), p.tiles, p.linear->group_inputs()));
+      strip = std::max(strip, strip_elements(forward_sampling(*p.linear), p.tiles, p.linear->group_inputs()));
   }
-  int64_t elements() const { return patches + products + term; }
+  int64_t elements() const { return strip + products + term; }
 };
 
 template <class T>
 struct ForwardScratch {
-  T *kernels, *workers;
+  T *kernels, *packed, *packed_linear, *workers;
   ForwardScratch(Scratch& scratch, const Problem& p, const Worker& worker) {
     kernels = scratch.take<T>(p.kernel_elements());
+    packed = scratch.take<T>(packed_weight_elements(p.stacked));
+    packed_linear = scratch.take<T>(p.linear ? packed_weight_elements(*p.linear) : 0);
     workers = scratch.take<T>(thread_pool().threads() * worker.elements());
   }
 };
 
 template <class T>
 struct BackwardScratch {
-  T *kernels, *kernel_gradients, *gradients, *chunk, *workers, *tools;
+  T *kernels, *packed, *kernel_gradients, *gradients, *chunk, *workers, *tools;
   BackwardScratch(Scratch& scratch, const Problem& p, const Wanted& wanted, const Worker& worker, const Extra& extra) {
     const ConvGeometry chunk_geometry = with_images(p.stacked, p.chunk_images());
     int64_t most = wanted.products ? extra.tools : 0;
@@ -47,6 +49,7 @@ struct BackwardScratch {
     if (wanted.weight) most = std::max(most, weight_gradient_workspace(*p.linear));
     if (wanted.bias) most = std::max(most, bias_gradient_workspace(p.any().pixels(), p.outputs));
     kernels = scratch.take<T>(wanted.products ? p.kernel_elements() : 0);
+    packed = scratch.take<T>(wanted.products ? packed_weight_elements(p.stacked) : 0);
     kernel_gradients = scratch.take<T>(wanted.factors ? p.kernel_elements() : 0);
     gradients = scratch.take<T>(wanted.products ? chunk_geometry.pixels() * p.stacked.K : 0);
     chunk = scratch.take<T>(wanted.products ? extra.chunk : 0);
@@ -67,25 +70,27 @@ void forward(const Problem& p, const ForwardArgs& args, const Extra& extra, cons
   const ForwardScratch<T> mine(scratch, p, sizes);
   const T* factors[] = {input(input_a), input(input_b)};
   stack_kernels<T>(factors, p.J, p.K, p.stacked.groups, p.stacked.depth(), mine.kernels);
+  pack_weight(p.stacked, mine.kernels, mine.packed);
+  if (p.linear) pack_weight(*p.linear, weight, mine.packed_linear);
 
   const Sampling sampling = forward_sampling(p.any()), factor_sampling = forward_sampling(p.stacked);
   thread_pool().run(p.tiles.number(), [&](int64_t index, int worker) {
     const int64_t begin = p.tiles.begin(index), end = p.tiles.end(index), all = p.stacked.K;
-    T *patches = mine.workers + worker * sizes.elements(), *y = args.outputs[0].data<T>() + begin * p.outputs;
-    T* products = kept ? args.auxiliary[0].data<T>() + begin * all : patches + sizes.patches;
-    const TileMap<T> linear{weight, bias, p.outputs / p.any().groups, y, p.outputs};
-    const TileMap<T> both_factors{mine.kernels, nullptr, all / p.stacked.groups, products, all};
+    T *strip = mine.workers + worker * sizes.elements(), *y = args.outputs[0].data<T>() + begin * p.outputs;
+    T* products = kept ? args.auxiliary[0].data<T>() + begin * all : strip + sizes.strip;
+    const TileMap<T> linear{mine.packed_linear, bias, p.outputs / p.any().groups, y, p.outputs};
+    const TileMap<T> both_factors{mine.packed, nullptr, all / p.stacked.groups, products, all};
     if (p.linear && p.same_patches()) {
-      convolve_tile(p.stacked, sampling, x, begin, end, {linear, both_factors}, patches);
+      convolve_tile(p.stacked, sampling, x, begin, end, {linear, both_factors}, strip);
     } else {
       if (p.linear)
-        convolve_tile(*p.linear, sampling, x, begin, end, {linear}, patches);
+        convolve_tile(*p.linear, sampling, x, begin, end, {linear}, strip);
       else  // no kernel: the bias alone, or zeros
         affine_tile<T>(end - begin, p.outputs, 0, {x, 0}, {x, 0}, bias, y, p.outputs);
-      convolve_tile(p.stacked, factor_sampling, x, begin, end, {both_factors}, patches);
+      convolve_tile(p.stacked, factor_sampling, x, begin, end, {both_factors}, strip);
     }
     term.add(
-        {.begin = begin, .end = end, .products = products, .y = y, .worker = patches + sizes.patches + sizes.products});
+        {.begin = begin, .end = end, .products = products, .y = y, .worker = strip + sizes.strip + sizes.products});
   });
 }
 
@@ -103,6 +108,7 @@ void backward(const Problem& p, const BackwardArgs& args, const Extra& extra, co
   const T* factors[] = {input(input_a), input(input_b)};
   if (wanted.products && (wanted.x || !kept))
     stack_kernels<T>(factors, p.J, p.K, p.stacked.groups, p.stacked.depth(), mine.kernels);
+  if (wanted.products && !kept) pack_weight(p.stacked, mine.kernels, mine.packed);
 
   const Sampling sampling = forward_sampling(p.stacked);
   const int64_t all = p.stacked.K, image_inputs = p.stacked.H * p.stacked.W * p.stacked.C;
@@ -111,13 +117,13 @@ void backward(const Problem& p, const BackwardArgs& args, const Extra& extra, co
     const int64_t chunk_begin = p.tiles.begin(first), chunk_end = last > first ? p.tiles.end(last - 1) : 0;
     thread_pool().run(last - first, [&](int64_t index, int worker) {
       const int64_t begin = p.tiles.begin(first + index), end = p.tiles.end(first + index);
-      T *patches = mine.workers + worker * sizes.elements(), *gradients = mine.gradients + (begin - chunk_begin) * all;
+      T *strip = mine.workers + worker * sizes.elements(), *gradients = mine.gradients + (begin - chunk_begin) * all;
       T* products = kept ? args.auxiliary[0].data<T>() + begin * all : gradients;
       if (!kept)
         convolve_tile(p.stacked, sampling, x, begin, end,
-                      {{mine.kernels, nullptr, all / p.stacked.groups, products, all}}, patches);
+                      {{mine.packed, nullptr, all / p.stacked.groups, products, all}}, strip);
       term.gradients(
-          {begin, end, products, gradients, dy + begin * p.outputs, patches + sizes.patches, mine.chunk, chunk_begin});
+          {begin, end, products, gradients, dy + begin * p.outputs, strip + sizes.strip, mine.chunk, chunk_begin});
     });
     term.finish_chunk(chunk_begin, chunk_end, mine.chunk, mine.tools);
 
