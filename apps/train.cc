@@ -23,7 +23,7 @@ void run(const Flags& given) {
   LoadedModel loaded = flags.weights.empty() ? new_model(flags, classes) : load_model(flags, classes);
   loaded.model->set_device(flags.device);
   const Recipe recipe = recipe_for(flags, info.train, data.train->size());
-  const Augmentation augmentation = augmentation_for(flags, data);
+  const Augmentation augmentation = flags.augment.value_or(data.augment);
   open_run_folder(flags);
   JsonLines json(flags.json);
 
