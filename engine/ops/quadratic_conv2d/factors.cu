@@ -59,7 +59,7 @@ void device_forward(const Problem& p, const ForwardArgs& args, int64_t extra, co
   const auto input = [&](int i) { return args.inputs[static_cast<size_t>(i)].data<T>(); };
   const T *x = input(input_x), *weight = input(input_weight), *bias = input(input_bias);
   T* y = args.outputs[0].data<T>();
-  const bool kept = args.variant == 1;
+  const bool kept = args.variant == 1 && p.J > 0;
   Scratch scratch(args.workspace);
   const ForwardScratch<T> mine(scratch, p, args.variant, extra);
   device_stack<T>(args.stream, stack_of(p), {input(input_a), input(input_b)}, mine.kernels);
@@ -93,7 +93,7 @@ void device_backward(const Problem& p, const BackwardArgs& args, int64_t extra, 
   const T* x = input(input_x);
   T* dy = args.output_gradients[0].data<T>();
   const Wanted wanted(args);
-  const bool kept = args.variant == 1;
+  const bool kept = args.variant == 1 && p.J > 0;
   Scratch scratch(args.workspace);
   const BackwardScratch<T> mine(scratch, p, wanted, extra);
 
