@@ -59,7 +59,7 @@ struct BackwardScratch {
 
 template <class T>
 void forward(const Problem& p, const ForwardArgs& args, const Extra& extra, const Term<T>& term) {
-  const auto input = [&](int i) { return args.inputs[static_cast<size_t>(i)].data<T>(); };
+  const auto input = [&](int i) { return data_of<T>(args.inputs, i); };
   const T *x = input(input_x), *weight = input(input_weight), *bias = input(input_bias);
   const bool kept = args.variant == 1 && p.J > 0;
   const Worker sizes(p, !kept, extra);
@@ -91,8 +91,8 @@ void forward(const Problem& p, const ForwardArgs& args, const Extra& extra, cons
 
 template <class T>
 void backward(const Problem& p, const BackwardArgs& args, const Extra& extra, const Term<T>& term) {
-  const auto input = [&](int i) { return args.inputs[static_cast<size_t>(i)].data<T>(); };
-  const auto gradient = [&](int i) { return args.input_gradients[static_cast<size_t>(i)].data<T>(); };
+  const auto input = [&](int i) { return data_of<T>(args.inputs, i); };
+  const auto gradient = [&](int i) { return data_of<T>(args.input_gradients, i); };
   const T *x = input(input_x), *weight = input(input_weight);
   T* dy = args.output_gradients[0].data<T>();
   const Wanted wanted(p, args);

@@ -57,7 +57,7 @@ struct BackwardScratch {
 
 template <class T>
 void device_forward(const Problem& p, const ForwardArgs& args, int64_t extra, const DeviceTerm<T>& term) {
-  const auto input = [&](int i) { return args.inputs[static_cast<size_t>(i)].data<T>(); };
+  const auto input = [&](int i) { return data_of<T>(args.inputs, i); };
   const T *x = input(input_x), *weight = input(input_weight), *bias = input(input_bias);
   T* y = args.outputs[0].data<T>();
   const bool kept = args.variant == 1 && p.J > 0;
@@ -92,8 +92,8 @@ void device_forward(const Problem& p, const ForwardArgs& args, int64_t extra, co
 
 template <class T>
 void device_backward(const Problem& p, const BackwardArgs& args, int64_t extra, const DeviceTerm<T>& term) {
-  const auto input = [&](int i) { return args.inputs[static_cast<size_t>(i)].data<T>(); };
-  const auto gradient = [&](int i) { return args.input_gradients[static_cast<size_t>(i)].data<T>(); };
+  const auto input = [&](int i) { return data_of<T>(args.inputs, i); };
+  const auto gradient = [&](int i) { return data_of<T>(args.input_gradients, i); };
   const T* x = input(input_x);
   T* dy = args.output_gradients[0].data<T>();
   const Wanted wanted(p, args);

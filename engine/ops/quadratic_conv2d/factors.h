@@ -25,6 +25,12 @@ namespace factors {
 // quadratic_conv2d_shared's.
 enum : int { input_x, input_weight, input_bias, input_a, input_b, input_square, input_p = input_square };
 
+// Null for a tensor that is absent, and so for the last ones where a caller gave fewer.
+template <class T>
+T* data_of(std::span<const TensorView> tensors, int i) {
+  return static_cast<size_t>(i) < tensors.size() ? tensors[static_cast<size_t>(i)].data<T>() : nullptr;
+}
+
 // What the term consists of.
 struct Parts {
   bool a = true, b = true, square = false;
