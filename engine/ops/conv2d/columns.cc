@@ -139,7 +139,31 @@ int64_t strip_elements(const Sampling& s, const PixelTiles& tiles, int64_t chann
   return tiles.images_per_tile * pixels * channels + patch_margin;
 }
 
-template class TilePatches<float>;
-template class TilePatches<double>;
+template <class T>
+Factor<T> write_patches(const Sampling& s, const T* source, int64_t channel, int64_t channels, int64_t begin,
+                        int64_t end, T* columns) {
+  const SampledAxis &down = s.rows, &across = s.columns;
+  T* to = columns;
+  for (int64_t pixel = begin; pixel < end; ++pixel) {
+    const int64_t top = pixel / across.grid % down.grid * down.stride + down.first;
+    const int64_t left = pixel % across.grid * across.stride + across.first;
+    const T* image = source + pixel / s.grid() * down.source * across.source * s.channels + channel;
+    for (int64_t t = 0; t < down.taps; ++t)
+      for (int64_t u = 0; u < across.taps; ++u, to += channels) {
+        const int64_t h = top + t * down.step, w = left + u * across.step;
+        if (h >= 0 && h < down.source && w >= 0 && w < across.source)
+          copy_run(image + (h * across.source + w) * s.channels, channels, to);
+        else
+          std::fill_n(to, channels, T(0));
+      }
+  }
+  return {columns, s.taps() * channels};
+}
+
+#define PARABOLA_COLUMNS(T)      \
+  template class TilePatches<T>; \
+  template Factor<T> write_patches(const Sampling&, const T*, int64_t, int64_t, int64_t, int64_t, T*);
+PARABOLA_COLUMNS(float)
+PARABOLA_COLUMNS(double)
 
 }  // namespace parabola

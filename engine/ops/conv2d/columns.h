@@ -66,6 +66,11 @@ class TilePatches {
   Patches<T> patches_;
 };
 
+// The same patches written out: columns [pixels, taps * channels]. For what needs all of them as a matrix of its own.
+template <class T>
+Factor<T> write_patches(const Sampling& sampling, const T* source, int64_t channel, int64_t channels, int64_t begin,
+                        int64_t end, T* columns);
+
 // Elements of the strip of the largest tile; 0 for an identity.
 int64_t strip_elements(const Sampling& sampling, const PixelTiles& tiles, int64_t channels);
 
