@@ -170,19 +170,6 @@ void each_block(const Rows& rows, bool accumulate, const RunBlock& run) {
   }
 }
 
-template <class Rows, class T>
-void panels_product(int64_t m, int64_t n, const Rows& rows, const Panels<T>& b, T* c, int64_t stride, bool accumulate) {
-  each_block(rows, accumulate, [&](const Inner& inner, int64_t begin, int64_t, bool add) {
-    for (int64_t j = 0; j < n; j += panel_columns<T>) {
-      const int64_t width = std::min(panel_columns<T>, n - j);
-      const T* from = b.data + j * b.k + begin * panel_columns<T>;
-      dispatch_vectors<T>(width, [&]<int vectors>() {
-        panel<vectors, T>(m, width, inner, rows, EvenRowsOfB<T>{from, panel_columns<T>}, c + j, stride, add);
-      });
-    }
-  });
-}
-
 }  // namespace
 
 int64_t panel_elements(int64_t n, int64_t k) {
@@ -227,15 +214,18 @@ void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Fac
 }
 
 template <class T>
-void packed_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Panels<T>& b, T* c, int64_t stride,
-                    bool accumulate) {
-  panels_product(m, n, EvenRows<T>{a, k}, b, c, stride, accumulate);
-}
-
-template <class T>
 void tile_product(int64_t m, int64_t n, const Patches<T>& a, const Panels<T>& b, T* c, int64_t stride,
                   bool accumulate) {
-  panels_product(m, n, PatchRows<T>{a, a.columns()}, b, c, stride, accumulate);
+  const PatchRows<T> rows{a, a.columns()};
+  each_block(rows, accumulate, [&](const Inner& inner, int64_t begin, int64_t, bool add) {
+    for (int64_t j = 0; j < n; j += panel_columns<T>) {
+      const int64_t width = std::min(panel_columns<T>, n - j);
+      const T* from = b.data + j * b.k + begin * panel_columns<T>;
+      dispatch_vectors<T>(width, [&]<int vectors>() {
+        panel<vectors, T>(m, width, inner, rows, EvenRowsOfB<T>{from, panel_columns<T>}, c + j, stride, add);
+      });
+    }
+  });
 }
 
 template <class T>
@@ -318,7 +308,6 @@ void gemm(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& 
 #define PARABOLA_GEMM(T)                                                                                           \
   template Panels<T> pack_panels(int64_t, int64_t, const Factor<T>&, T*);                                          \
   template void tile_product(int64_t, int64_t, int64_t, const Factor<T>&, const Factor<T>&, T*, int64_t, bool);    \
-  template void packed_product(int64_t, int64_t, int64_t, const Factor<T>&, const Panels<T>&, T*, int64_t, bool);  \
   template void tile_product(int64_t, int64_t, const Patches<T>&, const Panels<T>&, T*, int64_t, bool);            \
   template void tile_product(int64_t, int64_t, const Factor<T>&, const Patches<T>&, T*, int64_t, bool);            \
   template bool fill_bias(int64_t, int64_t, const T*, T*, int64_t);                                                \

@@ -46,13 +46,10 @@ Panels<T> pack_panels(int64_t n, int64_t k, const Factor<T>& b, T* to);
 // C [m, n] = op(A) op(B), or C += with accumulate; op(A) is [m, k], op(B) is [k, n], C row-major with rows `stride`
 // elements apart. Single-threaded: tasks call it on tiles of theirs. Every element is one chain of fused multiply-adds
 // in the order of k (from C's value on with accumulate), so its bits depend on its row of A and column of B alone: not
-// on tiles, strides, threads, or on what else is computed beside it. Allocates nothing but 100 KiB of stack.
+// on tiles, strides, threads, or on what else is computed beside it. Allocates nothing but 110 KiB of stack.
 template <class T>
 void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, int64_t stride,
                   bool accumulate);
-template <class T>
-void packed_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Panels<T>& b, T* c, int64_t stride,
-                    bool accumulate);
 template <class T>
 void tile_product(int64_t m, int64_t n, const Patches<T>& a, const Panels<T>& b, T* c, int64_t stride, bool accumulate);
 // C [m, patches' columns]. Reads up to patch_margin elements past a run's end (and makes nothing of them).

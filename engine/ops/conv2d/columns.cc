@@ -55,6 +55,21 @@ void copy_row(const Sampling& s, const T* row, int64_t channels, int64_t first, 
   std::fill_n(to + end * channels, (width - end) * channels, T(0));
 }
 
+// Calls part(image, first pixel, end) for each image of which pixels [begin, end) are.
+template <class Part>
+void each_image(const Sampling& s, int64_t begin, int64_t end, const Part& part) {
+  for (int64_t pixel = begin, last; pixel < end; pixel = last) {
+    const int64_t image = pixel / s.grid();
+    last = std::min(end, (image + 1) * s.grid());
+    part(image, pixel, last);
+  }
+}
+
+// What pixels [begin, end) of one image read, from the first to the last row of the source.
+int64_t rows_read(const Sampling& s, int64_t begin, int64_t end) {
+  return extent(s.rows, (end - 1) % s.grid() / s.columns.grid - begin % s.grid() / s.columns.grid + 1);
+}
+
 }  // namespace
 
 bool Sampling::identity() const {
@@ -98,48 +113,6 @@ int64_t PixelTiles::end(int64_t tile) const {
 }
 
 template <class T>
-TilePatches<T>::TilePatches(const Sampling& s, const T* source, int64_t channel, int64_t channels, int64_t begin,
-                            int64_t end, T* strip) {
-  if (s.identity()) {
-    for (int64_t pixel = begin; pixel < end; ++pixel) rows_[pixel - begin] = (pixel - begin) * s.channels;
-    patches_ = {source + begin * s.channels + channel, rows_, {1, 1}, {0, 0}, channels};
-    return;
-  }
-  const SampledAxis &down = s.rows, &across = s.columns;
-  const int64_t width = extent(across, across.grid), row_elements = width * channels;
-  T* to = strip;
-  for (int64_t pixel = begin; pixel < end;) {  // the tile's part of one image after the other
-    const int64_t image = pixel / s.grid(), last = std::min(end, (image + 1) * s.grid());
-    const int64_t top = pixel % s.grid() / across.grid, bottom = (last - 1) % s.grid() / across.grid;
-    const T* from = source + image * down.source * across.source * s.channels + channel;
-    const int64_t height = extent(down, bottom - top + 1), first = top * down.stride + down.first;
-    for (int64_t h = 0; h < height; ++h) {
-      const bool inside = first + h >= 0 && first + h < down.source;
-      copy_row(s, inside ? from + (first + h) * across.source * s.channels : nullptr, channels, across.first, width,
-               to + h * row_elements);
-    }
-    for (int64_t i = top, j = pixel % across.grid; pixel < last; ++i, j = 0)
-      for (; j < across.grid && pixel < last; ++j, ++pixel)
-        rows_[pixel - begin] = to - strip + ((i - top) * down.stride * width + j * across.stride) * channels;
-    to += height * row_elements;
-  }
-  const int64_t down_jump = down.step * row_elements;
-  if (across.step == 1)  // a pixel's taps of one kernel row lie side by side
-    patches_ = {strip, rows_, {down.taps, 1}, {down_jump, 0}, across.taps * channels};
-  else
-    patches_ = {strip, rows_, {down.taps, across.taps}, {down_jump, across.step * channels}, channels};
-}
-
-int64_t strip_elements(const Sampling& s, const PixelTiles& tiles, int64_t channels) {
-  if (s.identity()) return 0;
-  const int64_t rows = tiles.images_per_tile > 1          ? s.rows.grid
-                       : tiles.size % s.columns.grid == 0 ? tiles.size / s.columns.grid
-                                                          : tiles.size / s.columns.grid + 2;
-  const int64_t pixels = extent(s.rows, std::min(rows, s.rows.grid)) * extent(s.columns, s.columns.grid);
-  return tiles.images_per_tile * pixels * channels + patch_margin;
-}
-
-template <class T>
 Factor<T> write_patches(const Sampling& s, const T* source, int64_t channel, int64_t channels, int64_t begin,
                         int64_t end, T* columns) {
   const SampledAxis &down = s.rows, &across = s.columns;
@@ -158,6 +131,52 @@ Factor<T> write_patches(const Sampling& s, const T* source, int64_t channel, int
       }
   }
   return {columns, s.taps() * channels};
+}
+
+template <class T>
+TilePatches<T>::TilePatches(const Sampling& s, const T* source, int64_t channel, int64_t channels, int64_t begin,
+                            int64_t end, T* strip) {
+  const SampledAxis &down = s.rows, &across = s.columns;
+  const int64_t width = extent(across, across.grid), row_elements = width * channels;
+  int64_t strip_pixels = 0;
+  each_image(s, begin, end,
+             [&](int64_t, int64_t first, int64_t last) { strip_pixels += rows_read(s, first, last) * width; });
+  if (s.identity() || strip_pixels > (end - begin) * s.taps()) {
+    const Factor<T> rows = s.identity() ? Factor<T>{source + begin * s.channels + channel, s.channels}
+                                        : write_patches(s, source, channel, channels, begin, end, strip);
+    for (int64_t i = 0; i < end - begin; ++i) rows_[i] = i * rows.stride;
+    patches_ = {rows.data, rows_, {1, 1}, {0, 0}, s.taps() * channels};
+    return;
+  }
+  T* to = strip;
+  each_image(s, begin, end, [&](int64_t image, int64_t pixel, int64_t last) {
+    const int64_t top = pixel % s.grid() / across.grid, height = rows_read(s, pixel, last);
+    const int64_t first = top * down.stride + down.first;
+    const T* from = source + image * down.source * across.source * s.channels + channel;
+    for (int64_t h = 0; h < height; ++h) {
+      const bool inside = first + h >= 0 && first + h < down.source;
+      copy_row(s, inside ? from + (first + h) * across.source * s.channels : nullptr, channels, across.first, width,
+               to + h * row_elements);
+    }
+    for (int64_t i = top, j = pixel % across.grid; pixel < last; ++i, j = 0)
+      for (; j < across.grid && pixel < last; ++j, ++pixel)
+        rows_[pixel - begin] = to - strip + ((i - top) * down.stride * width + j * across.stride) * channels;
+    to += height * row_elements;
+  });
+  const int64_t down_jump = down.step * row_elements;
+  if (across.step == 1)  // a pixel's taps of one kernel row lie side by side
+    patches_ = {strip, rows_, {down.taps, 1}, {down_jump, 0}, across.taps * channels};
+  else
+    patches_ = {strip, rows_, {down.taps, across.taps}, {down_jump, across.step * channels}, channels};
+}
+
+int64_t strip_elements(const Sampling& s, const PixelTiles& tiles, int64_t channels) {
+  if (s.identity()) return 0;
+  const int64_t width = std::max<int64_t>(1, s.columns.grid);
+  // A tile that does not begin with a row may touch two more.
+  const int64_t rows = std::min(s.rows.grid, tiles.size / width + (tiles.size % width == 0 ? 0 : 2));
+  const int64_t pixels = tiles.images_per_tile * extent(s.rows, rows) * extent(s.columns, s.columns.grid);
+  return std::min(pixels, tiles.size * s.taps()) * channels + patch_margin;
 }
 
 #define PARABOLA_COLUMNS(T)      \

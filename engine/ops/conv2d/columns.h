@@ -50,8 +50,8 @@ struct PixelTiles {
 };
 
 // The patches [pixels, taps * channels] of pixels [begin, end), of `channels` channels of the source from `channel` on,
-// in the order kernel row, kernel column, channel. `strip`, of strip_elements(), takes what they read; an identity is
-// read in the source itself.
+// in the order kernel row, kernel column, channel. `strip`, of strip_elements(), takes what they read, or, where
+// that is more (long rows, wide strides and dilations), the patches themselves; an identity is read in the source.
 template <class T>
 class TilePatches {
  public:
