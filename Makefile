@@ -47,6 +47,7 @@ TEST_FLAGS := -DDOCTEST_CONFIG_SUPER_FAST_ASSERTS
 # What spends no time worth naming when it runs, but a third of the build's when compiled with -O3 (CLI11, JSON, doctest).
 COLD := apps/% tests/% engine/core/% engine/io/% engine/tape/% layers/% \
         $(filter-out data/augment.cc data/preprocess.cc data/resize.cc,$(wildcard data/*.cc))
+COLD_FLAGS := $(if $(SAN),-O1,-Og)
 
 # ---- CUDA: used where nvcc >= 12 is found; CUDA=0 leaves it out, CUDA=1 insists.
 NVCC         := $(if $(filter 0,$(CUDA)),,$(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc)))
@@ -125,7 +126,7 @@ $(OBJECTS): $(BUILD)/obj/%.o: %.cc $(BUILD)/flags $(PRECOMPILED)
 	$(call say,C++,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) $(CXXFLAGS) $(if $(filter $(HOT),$<),,$(PRECOMPILED:%.gch=-include %)) \
-	  $(INCLUDES) $(if $(filter tests/%,$<),$(TEST_FLAGS)) $(if $(filter $(COLD),$<),-O1) $(if $(filter $(HOT),$<),-O3) \
+	  $(INCLUDES) $(if $(filter tests/%,$<),$(TEST_FLAGS)) $(if $(filter $(COLD),$<),$(COLD_FLAGS)) $(if $(filter $(HOT),$<),-O3) \
 	  -MMD -MP -c $< -o $@
 
 $(LIBRARY): $(call objects,$(LIBRARY_SOURCES)) $(BUILD)/sources
@@ -162,7 +163,7 @@ $(APPS) $(TUTORIAL) $(TESTS) $(EMULATED):
 # compiler's predefined macros tell its version and what -march=native stands for); a removed source, what it was linked into.
 update = mkdir -p $(@D) && { $(1); } >$@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
 $(BUILD)/flags: FORCE | found
-	@$(call update,echo '$(CXX) $(CXXFLAGS) $(INCLUDES) $(TEST_FLAGS) $(LDFLAGS) -O1: $(COLD) -O3: $(HOT)'; $(CXX) $(CXXFLAGS) -dM -E -x c++ /dev/null)
+	@$(call update,echo '$(CXX) $(CXXFLAGS) $(INCLUDES) $(TEST_FLAGS) $(LDFLAGS) $(COLD_FLAGS): $(COLD) -O3: $(HOT)'; $(CXX) $(CXXFLAGS) -dM -E -x c++ /dev/null)
 $(BUILD)/sources: FORCE
 	@$(call update,echo '$(LIBRARY_SOURCES) $(COMMON_SOURCES) $(TEST_SOURCES) $(EMULATED_TESTS) $(EMULATED_SOURCES)')
 $(BUILD)/cuda-flags: FORCE | found

@@ -48,7 +48,7 @@ struct Sizes {
 };
 
 Sizes sizes_for(const Flags& flags) {
-  const int64_t base = flags.images.value_or(8000);
+  const int64_t base = flags.images.value_or(6000);
   const auto share = [&](int64_t part) { return std::max<int64_t>(1, base / part); };
   return {base, flags.epochs.value_or(3), 2 * share(5), share(5), share(10)};
 }
@@ -87,11 +87,10 @@ class Demo {
   Sizes sizes_;
   const ModelInfo& info_;
   DataSplits clean_, shifted_;
-  Score before_;
-  double validation_before_ =
-      0;  // top-1 of the shifted validation images               // of the base, on the shifted test images
-  double work_left_ = 0;       // of the whole demo, in steps of full training
-  std::vector<DemoRun> runs_;  // the base first
+  Score before_;                  // of the base, on the shifted test images
+  double validation_before_ = 0;  // the base's top-1 of the shifted validation images
+  double work_left_ = 0;          // of the whole demo, in steps of full training
+  std::vector<DemoRun> runs_;     // the base first
   std::vector<Record> records_;
   Progress progress_{std::cout};
 };
@@ -236,8 +235,7 @@ void Demo::shift_images() {
             << " of the shifted test images are right\n\n";
 }
 
-// Tries every learning rate for one epoch of fewer images. The validation images say which is best; the first wins a
-// tie.
+// Tries every learning rate for one epoch of fewer images. The validation images say which is best; the first wins ties.
 double Demo::choose_learning_rate(const Method& method) {
   Recipe recipe = info_.adapt;
   recipe.epochs = 1;

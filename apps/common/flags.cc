@@ -234,7 +234,7 @@ void declare(Parser& p, Flags& f) {
       [&](Text t) { f.data = some_text(t, "a data set"); });
   p.value(demo, "--data", "DIR", "folder of Fashion-MNIST (default: Debian's dataset-fashion-mnist)",
           [&](Text t) { f.data = some_text(t, "a folder"); });
-  p.value(demo, "--images", "N", "training images of the base (default 8000); adaptations get two\nfifths of them",
+  p.value(demo, "--images", "N", "training images of the base (default 6000); adaptations get two\nfifths of them",
           [&](Text t) { f.images = whole(t, 1); });
   p.value(evaluate, "--split", "NAME", "test or train (default test)", [&](Text t) {
     f.split = choice(t, {"test", "train"});
