@@ -107,20 +107,20 @@ EMULATED          := $(BUILD)/bin/tests_emulated
 .DELETE_ON_ERROR:
 all: $(LIBRARY) $(APPS)
 
-# What nearly every file includes of the standard library is read once and kept as the compiler holds it in memory: a third
-# of the build. Files still include what they use: clang, nvcc and users of the headers go without, and so do files compiled
-# with a higher -O than it was, on which g++ 12 crashes.
-STANDARD    := algorithm array cmath condition_variable functional iostream map memory mutex optional set span sstream string \
-               string_view vector
-PRECOMPILED := $(if $(findstring clang,$(CXX)),,$(BUILD)/standard.h.gch)
+# What nearly every file includes is read once and kept as the compiler holds it in memory: over a third of the build. Files
+# still include what they use: clang, nvcc and users of the headers go without, and so do files compiled with a higher -O
+# than it was, on which g++ 12 crashes.
+FREQUENT    := $(patsubst %,<%>,algorithm array cmath condition_variable functional iostream map memory mutex optional set \
+                 span sstream string string_view vector) "engine/tape/tape.h"
+PRECOMPILED := $(if $(findstring clang,$(CXX)),,$(BUILD)/frequent.h.gch)
 
 # ---- Rules. One short line for each file; V=1 shows the commands instead.
 Q   := $(if $(V),,@)
 say  = @$(if $(V),:,printf '  %-4s %s\n' $(1) $(2))
 
 $(PRECOMPILED): $(BUILD)/flags
-	$(Q)printf '#include <%s>\n' $(STANDARD) >$(@:.gch=)
-	$(Q)$(CXX) $(CXXFLAGS) -x c++-header $(@:.gch=) -o $@
+	$(Q)printf '#include %s\n' $(FREQUENT:%='%') >$(@:.gch=)
+	$(Q)$(CXX) $(CXXFLAGS) $(INCLUDES) -MMD -MP -x c++-header $(@:.gch=) -o $@
 
 $(OBJECTS): $(BUILD)/obj/%.o: %.cc $(BUILD)/flags $(PRECOMPILED)
 	$(call say,C++,$<)
@@ -163,7 +163,7 @@ $(APPS) $(TUTORIAL) $(TESTS) $(EMULATED):
 # compiler's predefined macros tell its version and what -march=native stands for); a removed source, what it was linked into.
 update = mkdir -p $(@D) && { $(1); } >$@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
 $(BUILD)/flags: FORCE | found
-	@$(call update,echo '$(CXX) $(CXXFLAGS) $(INCLUDES) $(TEST_FLAGS) $(LDFLAGS) $(COLD_FLAGS): $(COLD) -O3: $(HOT)'; $(CXX) $(CXXFLAGS) -dM -E -x c++ /dev/null)
+	@$(call update,echo '$(CXX) $(CXXFLAGS) $(INCLUDES) $(FREQUENT) $(TEST_FLAGS) $(LDFLAGS) $(COLD_FLAGS): $(COLD) -O3: $(HOT)'; $(CXX) $(CXXFLAGS) -dM -E -x c++ /dev/null)
 $(BUILD)/sources: FORCE
 	@$(call update,echo '$(LIBRARY_SOURCES) $(COMMON_SOURCES) $(TEST_SOURCES) $(EMULATED_TESTS) $(EMULATED_SOURCES)')
 $(BUILD)/cuda-flags: FORCE | found
@@ -171,7 +171,7 @@ $(BUILD)/cuda-flags: FORCE | found
 $(BUILD)/cuda-sources: FORCE
 	@$(call update,echo '$(CUDA_SOURCES) $(TEST_CUDA_SOURCES)')
 
--include $(OBJECTS:.o=.d) $(patsubst %.o,%.d,$(CUDA_OBJECTS) $(TEST_CUDA_OBJECTS) $(EMULATED_OBJECTS))
+-include $(PRECOMPILED:.gch=.d) $(OBJECTS:.o=.d) $(patsubst %.o,%.d,$(CUDA_OBJECTS) $(TEST_CUDA_OBJECTS) $(EMULATED_OBJECTS))
 
 # ---- What this machine has. Installs what is missing first; python3-pil, which only unpacks the development data, may fail.
 found:

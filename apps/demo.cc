@@ -235,7 +235,8 @@ void Demo::shift_images() {
             << " of the shifted test images are right\n\n";
 }
 
-// Tries every learning rate for one epoch of fewer images. The validation images say which is best; the first wins ties.
+// Tries every learning rate for one epoch of fewer images. The validation images say which is best; the first wins
+// ties.
 double Demo::choose_learning_rate(const Method& method) {
   Recipe recipe = info_.adapt;
   recipe.epochs = 1;

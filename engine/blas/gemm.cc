@@ -1,6 +1,8 @@
 #include "engine/blas/gemm.h"
 
 #include <algorithm>
+#include <cstring>
+#include <utility>
 
 #include "engine/blas/vector.h"
 #include "engine/core/thread_pool.h"
@@ -55,7 +57,9 @@ template <int rows, int vectors, class T, class RowOfB>
 void kernel(const Inner& inner, const T* const* a, const RowOfB& row_of_b, T* c, int64_t c_stride, bool accumulate) {
   constexpr int64_t lanes = vector_lanes<T>;
   Vector<T> sum[rows][vectors];
+#pragma GCC unroll 8
   for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) sum[i][v] = accumulate ? load_vector(c + i * c_stride + v * lanes) : Vector<T>{};
   int64_t p = 0;
   for (const Run* run = inner.runs; run < inner.runs + inner.number; ++run) {
@@ -64,6 +68,7 @@ void kernel(const Inner& inner, const T* const* a, const RowOfB& row_of_b, T* c,
     for (int64_t q = 0, at = 0; q < run->length; ++q, ++p, at += inner.step) {
       const T* b = row_of_b(p);
       Vector<T> of_b[vectors];
+#pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) of_b[v] = load_vector(b + v * lanes);
 #pragma GCC unroll 8
       for (int i = 0; i < rows; ++i) {
@@ -73,21 +78,23 @@ void kernel(const Inner& inner, const T* const* a, const RowOfB& row_of_b, T* c,
       }
     }
   }
+#pragma GCC unroll 8
   for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) store_vector(c + i * c_stride + v * lanes, sum[i][v]);
 }
 
 // All m rows of one panel of C, `width` columns of it, the last rows in smaller steps. The kernel writes whole vectors,
 // so where the columns are no whole number of them it works on a copy.
-template <int vectors, class T, class RowsOfA, class RowOfB>
-void panel(int64_t m, int64_t width, const Inner& inner, const RowsOfA& rows_of_a, const RowOfB& row_of_b, T* c,
+template <int vectors, class T, class RowOfA, class RowOfB>
+void panel(int64_t m, int64_t width, const Inner& inner, const RowOfA& row_of_a, const RowOfB& row_of_b, T* c,
            int64_t c_stride, bool accumulate) {
   constexpr int64_t columns = vectors * vector_lanes<T>;
   int64_t i = 0;
   const auto run = [&]<int rows>() {
     for (; i + rows <= m; i += rows) {
       const T* a[rows];
-      for (int r = 0; r < rows; ++r) a[r] = rows_of_a.row(i + r);
+      for (int r = 0; r < rows; ++r) a[r] = row_of_a(i + r);
       T* to = c + i * c_stride;
       if (width == columns) {
         kernel<rows, vectors, T>(inner, a, row_of_b, to, c_stride, accumulate);
@@ -117,56 +124,121 @@ void dispatch_vectors(int64_t width, const WithVectors& with_vectors) {
 template <class T>
 constexpr int64_t panel_columns = kernel_vectors* vector_lanes<T>;
 
-// Rows [0, k) of `width` columns of op(B) as a panel with rows of `padded` elements, zeros beyond the width. Where
-// op(B) is a transpose, by squares that stay in the first level of cache.
-template <class T>
-void pack(const Factor<T>& b, int64_t k, int64_t width, int64_t padded, T* packed) {
-  constexpr int64_t side = 16;
-  if (width < padded) std::fill_n(packed, k * padded, T(0));
-  if (!b.transposed) {
-    for (int64_t p = 0; p < k; ++p) std::copy_n(b.data + p * b.stride, width, packed + p * padded);
-    return;
-  }
-  for (int64_t p0 = 0; p0 < k; p0 += side)
-    for (int64_t j = 0; j < width; ++j)
-      for (int64_t p = p0; p < std::min(k, p0 + side); ++p) packed[p * padded + j] = b.data[j * b.stride + p];
+// The lanes of 2 x 2 blocks of `half` x `half` lanes, in two rows `half` apart, change places across the diagonal.
+template <int half, class T, size_t... lane>
+[[gnu::always_inline]] inline void swap_halves(Vector<T>& upper, Vector<T>& lower, std::index_sequence<lane...>) {
+  constexpr int lanes = vector_lanes<T>;
+  const Vector<T> u = upper, l = lower;
+  upper = __builtin_shufflevector(u, l, (int{lane} & half ? lanes + int{lane} - half : int{lane})...);
+  lower = __builtin_shufflevector(u, l, (int{lane} & half ? lanes + int{lane} : int{lane} + half)...);
 }
 
-// A's rows and the runs of its inner axis, a block of at most max_depth steps at a time.
+// A square of as many rows as a vector has lanes, transposed in registers.
+template <class T, int half = vector_lanes<T> / 2>
+[[gnu::always_inline]] inline void transpose(Vector<T>* rows) {
+  if constexpr (half > 0) {
+#pragma GCC unroll 16
+    for (int i = 0; i < vector_lanes<T>; ++i)
+      if (!(i & half)) swap_halves<half, T>(rows[i], rows[i + half], std::make_index_sequence<vector_lanes<T>>{});
+    transpose<T, half / 2>(rows);
+  }
+}
+
+// Rows [0, k) of `width` columns of op(B) as a panel with rows of `padded` elements, zeros beyond the width.
+template <class T>
+void pack(const Factor<T>& b, int64_t k, int64_t width, int64_t padded, T* packed) {
+  constexpr int64_t lanes = vector_lanes<T>;
+  if (width < padded) std::fill_n(packed, k * padded, T(0));
+  if (!b.transposed) {
+    // As vectors where they are whole: quicker than a call for every row.
+    if (width % lanes == 0)
+      for (int64_t j = 0; j < width; j += lanes)
+        for (int64_t p = 0; p < k; ++p) store_vector(packed + p * padded + j, load_vector(b.data + p * b.stride + j));
+    else
+      for (int64_t p = 0; p < k; ++p) std::copy_n(b.data + p * b.stride, width, packed + p * padded);
+    return;
+  }
+  const int64_t whole = k / lanes * lanes;
+  for (int64_t j = 0; j < width; j += lanes) {
+    const int64_t columns = std::min(lanes, width - j);
+    const T* from = b.data + j * b.stride;
+    int64_t p = 0;
+    for (; columns == lanes && p < whole; p += lanes) {
+      Vector<T> square[lanes];
+#pragma GCC unroll 16
+      for (int i = 0; i < lanes; ++i) square[i] = load_vector(from + i * b.stride + p);
+      transpose<T>(square);
+#pragma GCC unroll 16
+      for (int i = 0; i < lanes; ++i) store_vector(packed + (p + i) * padded + j, square[i]);
+    }
+    for (; p < k; ++p)
+      for (int64_t i = 0; i < columns; ++i) packed[p * padded + j + i] = from[i * b.stride + p];
+  }
+}
+
+// Rows of A at once when they are copied: they stay in the second level of cache.
+constexpr int64_t strip_rows = 12 * kernel_rows;
+
+// A's rows and the runs of its inner axis. The columns of a transposed A are far apart in memory, often by a power of
+// 2, which the first level of cache cannot hold: where they are read by several panels they are copied into strips.
 template <class T>
 struct EvenRows {
   Factor<T> a;
-  int64_t k;
-  const T* row(int64_t i) const { return a.at(i, 0).data; }
-  Inner block(int64_t begin, int64_t depth, Run* runs) const {
-    const int64_t step = a.transposed ? a.stride : 1;
-    runs[0] = {begin * step, depth};
-    return {runs, 1, step};
+  int64_t m, k;
+  bool strips;
+
+  template <class RunBlock>
+  void each_block(int64_t begin, int64_t depth, const RunBlock& run) const {
+    if (!strips) {
+      const int64_t step = a.transposed ? a.stride : 1;
+      const Run whole{begin * step, depth};
+      return run(0, m, Inner{&whole, 1, step}, [&](int64_t i) { return a.at(i, 0).data; });
+    }
+    alignas(64) T copied[strip_rows * max_depth + strip_rows / kernel_rows * vector_lanes<T>];
+    const int64_t distance = kernel_rows * depth + vector_lanes<T>;  // of strips: not all in the same sets of the cache
+    const Run whole{0, depth};
+    for (int64_t first = 0; first < m; first += strip_rows) {
+      const int64_t rows = std::min(strip_rows, m - first);
+      const auto row = [&](int64_t i) { return copied + i / kernel_rows * distance + i % kernel_rows; };
+      const int64_t whole_strips = rows / kernel_rows;
+      for (int64_t p = 0; p < depth; ++p) {
+        const T* from = a.at(first, begin + p).data;
+        T* to = copied + p * kernel_rows;
+        for (int64_t strip = 0; strip < whole_strips; ++strip, from += kernel_rows, to += distance)
+          std::memcpy(to, from, kernel_rows * sizeof(T));
+        for (int64_t i = 0; i < rows % kernel_rows; ++i) to[i] = from[i];
+      }
+      run(first, rows, Inner{&whole, 1, kernel_rows}, row);
+    }
   }
 };
 template <class T>
 struct PatchRows {
   Patches<T> a;
-  int64_t k;
-  const T* row(int64_t i) const { return a.data + a.rows[i]; }
-  Inner block(int64_t begin, int64_t depth, Run* runs) const {
+  int64_t m, k;
+
+  template <class RunBlock>
+  void each_block(int64_t begin, int64_t depth, const RunBlock& run) const {
+    Run runs[max_depth];
     int64_t number = 0;
     for (int64_t p = begin, length; p < begin + depth; p += length) {
-      const int64_t run = p / a.width, within = p % a.width;
+      const int64_t tap = p / a.width, within = p % a.width;
       length = std::min(a.width - within, begin + depth - p);
-      runs[number++] = {run / a.taps[1] * a.jumps[0] + run % a.taps[1] * a.jumps[1] + within, length};
+      runs[number++] = {tap / a.taps[1] * a.jumps[0] + tap % a.taps[1] * a.jumps[1] + within, length};
     }
-    return {runs, number, 1};
+    run(0, m, Inner{runs, number, 1}, [&](int64_t i) { return a.data + a.rows[i]; });
   }
 };
 
-// Calls run(block of A's inner axis, its begin, its depth, whether it is added to what C holds).
+// Calls run(first row, rows, inner axis, where a row begins, begin of the inner axis' block, its depth, whether it is
+// added to what C holds) for every block of A.
 template <class Rows, class RunBlock>
 void each_block(const Rows& rows, bool accumulate, const RunBlock& run) {
-  Run runs[max_depth];
   for (int64_t begin = 0; begin == 0 || begin < rows.k; begin += max_depth) {
     const int64_t depth = std::min(max_depth, rows.k - begin);
-    run(rows.block(begin, depth, runs), begin, depth, accumulate || begin > 0);
+    rows.each_block(begin, depth, [&](int64_t first, int64_t count, const Inner& inner, const auto& row) {
+      run(first, count, inner, row, begin, depth, accumulate || begin > 0);
+    });
   }
 }
 
@@ -190,60 +262,65 @@ Panels<T> pack_panels(int64_t n, int64_t k, const Factor<T>& b, T* to) {
 template <class T>
 void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, int64_t stride,
                   bool accumulate) {
-  constexpr int64_t lanes = vector_lanes<T>;
-  alignas(64) T packed[max_depth * panel_columns<T>];
-  const EvenRows<T> rows{a, k};
-  each_block(rows, accumulate, [&](const Inner& inner, int64_t begin, int64_t depth, bool add) {
-    for (int64_t j = 0; j < n;) {
-      const int64_t left = n - j;
-      // Whole vectors where B is read as it lies: what is beyond its end may not be read.
-      int64_t width = std::min(panel_columns<T>, left);
-      Factor<T> of_b = b.at(begin, j);
-      if (!b.transposed && width > lanes) width = width / lanes * lanes;
-      if (b.transposed || width < lanes) {
-        const int64_t padded = (width + lanes - 1) / lanes * lanes;
-        pack(of_b, depth, width, padded, packed);
-        of_b = {packed, padded};
-      }
-      dispatch_vectors<T>(width, [&]<int vectors>() {
-        panel<vectors, T>(m, width, inner, rows, EvenRowsOfB<T>{of_b.data, of_b.stride}, c + j, stride, add);
+  constexpr int64_t lanes = vector_lanes<T>, columns = panel_columns<T>;
+  alignas(64) T packed[max_depth * columns];
+  // A copy of B costs little beside many rows; few rows read whole vectors of it where they lie.
+  const bool copies = b.transposed || m > 2 * kernel_rows;
+  const EvenRows<T> rows{a, m, k, a.transposed && n > columns};
+  each_block(
+      rows, accumulate,
+      [&](int64_t first, int64_t count, const Inner& inner, const auto& row, int64_t begin, int64_t depth, bool add) {
+        for (int64_t j = 0; j < n;) {
+          int64_t width = std::min(columns, n - j);
+          if (!copies && width > lanes) width = width / lanes * lanes;
+          Factor<T> of_b = b.at(begin, j);
+          if (copies || width < lanes) {
+            const int64_t padded = (width + lanes - 1) / lanes * lanes;
+            pack(of_b, depth, width, padded, packed);
+            of_b = {packed, padded};
+          }
+          dispatch_vectors<T>(width, [&]<int vectors>() {
+            panel<vectors, T>(count, width, inner, row, EvenRowsOfB<T>{of_b.data, of_b.stride}, c + first * stride + j,
+                              stride, add);
+          });
+          j += width;
+        }
       });
-      j += width;
-    }
-  });
 }
 
 template <class T>
 void tile_product(int64_t m, int64_t n, const Patches<T>& a, const Panels<T>& b, T* c, int64_t stride,
                   bool accumulate) {
-  const PatchRows<T> rows{a, a.columns()};
-  each_block(rows, accumulate, [&](const Inner& inner, int64_t begin, int64_t, bool add) {
-    for (int64_t j = 0; j < n; j += panel_columns<T>) {
-      const int64_t width = std::min(panel_columns<T>, n - j);
-      const T* from = b.data + j * b.k + begin * panel_columns<T>;
-      dispatch_vectors<T>(width, [&]<int vectors>() {
-        panel<vectors, T>(m, width, inner, rows, EvenRowsOfB<T>{from, panel_columns<T>}, c + j, stride, add);
-      });
-    }
-  });
+  const PatchRows<T> rows{a, m, a.columns()};
+  each_block(rows, accumulate,
+             [&](int64_t, int64_t, const Inner& inner, const auto& row, int64_t begin, int64_t, bool add) {
+               for (int64_t j = 0; j < n; j += panel_columns<T>) {
+                 const int64_t width = std::min(panel_columns<T>, n - j);
+                 const T* from = b.data + j * b.k + begin * panel_columns<T>;
+                 dispatch_vectors<T>(width, [&]<int vectors>() {
+                   panel<vectors, T>(m, width, inner, row, EvenRowsOfB<T>{from, panel_columns<T>}, c + j, stride, add);
+                 });
+               }
+             });
 }
 
 template <class T>
 void tile_product(int64_t m, int64_t k, const Factor<T>& a, const Patches<T>& b, T* c, int64_t stride,
                   bool accumulate) {
-  const EvenRows<T> rows{a, k};
-  each_block(rows, accumulate, [&](const Inner& inner, int64_t begin, int64_t, bool add) {
-    for (int64_t run = 0; run < b.taps[0] * b.taps[1]; ++run) {
-      const T* from = b.data + run / b.taps[1] * b.jumps[0] + run % b.taps[1] * b.jumps[1];
-      for (int64_t j = 0; j < b.width; j += panel_columns<T>) {
-        const int64_t width = std::min(panel_columns<T>, b.width - j);
-        dispatch_vectors<T>(width, [&]<int vectors>() {
-          panel<vectors, T>(m, width, inner, rows, PatchRowsOfB<T>{from + j, b.rows + begin}, c + run * b.width + j,
-                            stride, add);
-        });
-      }
-    }
-  });
+  const EvenRows<T> rows{a, m, k, a.transposed && b.columns() > panel_columns<T>};
+  each_block(rows, accumulate,
+             [&](int64_t first, int64_t count, const Inner& inner, const auto& row, int64_t begin, int64_t, bool add) {
+               for (int64_t run = 0; run < b.taps[0] * b.taps[1]; ++run) {
+                 const T* from = b.data + run / b.taps[1] * b.jumps[0] + run % b.taps[1] * b.jumps[1];
+                 for (int64_t j = 0; j < b.width; j += panel_columns<T>) {
+                   const int64_t width = std::min(panel_columns<T>, b.width - j);
+                   dispatch_vectors<T>(width, [&]<int vectors>() {
+                     panel<vectors, T>(count, width, inner, row, PatchRowsOfB<T>{from + j, b.rows + begin},
+                                       c + first * stride + run * b.width + j, stride, add);
+                   });
+                 }
+               }
+             });
 }
 
 template <class T>
@@ -263,21 +340,24 @@ Tiles column_tiles(int64_t n) { return even_tiles(n, 192, 48); }
 
 namespace {
 
-// Parts of the inner axis, so that there are some 32 tasks; none shorter than 256.
-int64_t most_parts(int64_t m, int64_t n, int64_t k) {
-  const int64_t tiles = std::max<int64_t>(1, row_tiles(m).number() * column_tiles(n).number());
-  return std::clamp<int64_t>(k / 256, 1, std::max<int64_t>(1, 32 / tiles));
-}
-
-Tiles inner_parts(int64_t m, int64_t n, int64_t k) {
-  const int64_t parts = most_parts(m, n, k);
-  return {k, std::max<int64_t>(1, (k + parts - 1) / parts)};
-}
+// How gemm cuts its work. A long inner axis is cut itself, so rows of C need not be cut short for the sake of many
+// tasks, and what is read lies side by side.
+struct Cut {
+  Tiles rows, columns, inner;
+  int64_t parts;  // of the inner axis, so that there are some 32 tasks; none shorter than 256
+  Cut(int64_t m, int64_t n, int64_t k)
+      : rows(k < 4096 ? row_tiles(m) : even_tiles(m, 256, 8)), columns(column_tiles(n)) {
+    const int64_t tiles = std::max<int64_t>(1, rows.number() * columns.number());
+    const int64_t most = std::clamp<int64_t>(k / 256, 1, std::max<int64_t>(1, 32 / tiles));
+    inner = {k, std::max<int64_t>(1, (k + most - 1) / most)};
+    parts = std::max<int64_t>(1, inner.number());
+  }
+};
 
 }  // namespace
 
 int64_t gemm_workspace(int64_t m, int64_t n, int64_t k) {
-  const int64_t parts = most_parts(m, n, k);
+  const int64_t parts = Cut(m, n, k).parts;
   return parts > 1 ? parts * m * n : 0;
 }
 
@@ -293,8 +373,7 @@ void add_parts(const T* parts, int64_t number, int64_t count, T* out, bool accum
 template <class T>
 void gemm(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, bool accumulate,
           T* workspace) {
-  const Tiles rows = row_tiles(m), columns = column_tiles(n), inner = inner_parts(m, n, k);
-  const int64_t parts = std::max<int64_t>(1, inner.number());
+  const auto [rows, columns, inner, parts] = Cut(m, n, k);
   thread_pool().run(parts * rows.number() * columns.number(), [&](int64_t task, int) {
     const int64_t part = task % parts, row = task / parts / columns.number(), column = task / parts % columns.number();
     const int64_t i = rows.begin(row), j = columns.begin(column), k0 = parts == 1 ? 0 : inner.begin(part);

@@ -16,8 +16,10 @@ float chains_of_multiply_adds(float start) {
   Vector<float> sums[sums_at_once];
   for (int i = 0; i < sums_at_once; ++i) sums[i] = Vector<float>{} + (start + static_cast<float>(i));
   const Vector<float> factor = Vector<float>{} + 0.5f, term = Vector<float>{} + start;
-  for (int64_t round = 0; round < rounds; ++round)
-    for (Vector<float>& sum : sums) sum = multiply_add<float>(sum, factor, term);
+  for (int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll sums_at_once
+    for (int i = 0; i < sums_at_once; ++i) sums[i] = multiply_add<float>(sums[i], factor, term);
+  }
   float total = 0;
   for (const Vector<float>& sum : sums) total += sum[0];
   return total;
