@@ -27,18 +27,32 @@ class Planning {
   bool planning_;
 };
 
+// The options of a step that begins with `alive` bytes of others, which it is not to be charged with.
+TapeOptions beside(size_t alive, TapeOptions options) {
+  const auto more = [&](size_t bytes) { return bytes > no_budget - alive ? no_budget : bytes + alive; };
+  options.memory_budget = more(options.memory_budget);
+  if (options.plan && alive > 0) {
+    auto plan = std::make_shared<StepPlan>(*options.plan);
+    plan->limit = more(plan->limit);
+    options.plan = std::move(plan);
+  }
+  return options;
+}
+
 }  // namespace
 
-Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss) {
+Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device,
+               const std::function<void(const Tape&)>& between) {
   const Planning planning;
-  Memory& memory = Memory::of(Device{});
+  Memory& memory = Memory::of(device);
   const size_t before = memory.activation_bytes();
   memory.reset_peak();
   Plan plan;
   {
-    Tape tape(options);
+    Tape tape(beside(before, options));
     const Tensor root = loss();
     plan.saved_bytes = memory.activation_bytes() - before;
+    if (between) between(tape);
     tape.backward(root);
   }
   plan.peak_bytes = memory.peak_activation_bytes() - before;

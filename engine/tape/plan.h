@@ -14,8 +14,11 @@ struct Plan {
   double flops = 0, replay_flops = 0;      // of forward and backward; of recomputation
 };
 
-// Plans the step whose forward pass is `loss`, which is called once with a tape open and returns a scalar of it. On the
-// CPU. What `loss` reads from a tensor's memory itself, not by an op, is undefined.
-Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss);
+// Plans the step whose forward pass is `loss`, which is called once with a tape open and returns a scalar of it. Its
+// tensors are on `device`. What `loss` reads from a tensor's memory itself, not by an op, is undefined. A budget, and
+// the limit of a plan, are taken as if nothing else were alive; MemoryError where they cannot be kept. between: called
+// when forward has ended.
+Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device = {},
+               const std::function<void(const Tape&)>& between = nullptr);
 
 }  // namespace parabola

@@ -86,6 +86,7 @@ class Tape final : private StorageOwner {
 
   const std::deque<Node>& nodes() const { return nodes_; }
   const TapeOptions& options() const { return options_; }
+  const Storage& storage_of(int value) const { return *values_[static_cast<size_t>(value)].storage; }
   uint64_t serial() const { return serial_; }
   bool finished() const { return finished_; }  // backward has begun
 
