@@ -4,6 +4,7 @@
 
 #include "engine/core/error.h"
 #include "engine/core/memory.h"
+#include "engine/tape/executor.h"
 #include "engine/tape/tape.h"
 
 namespace parabola {
@@ -31,6 +32,7 @@ void Tape::make_room(std::string_view who, size_t request, Device device) {
     if (!storage) break;
     storage->evict();
     settle({storage});
+    Executor::instance().note(Moment::Kind::eviction, device);
   }
   if (!fits(budget))
     refuse(who, concat(bytes_text(memory.activation_bytes()), " alive and ", bytes_text(request), " to come"), device);

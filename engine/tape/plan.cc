@@ -9,13 +9,15 @@ namespace {
 // No kernel runs while one of these lives, and the work counted meanwhile is none of the caller's.
 class Planning {
  public:
-  Planning() : work_(executor_.work), planning_(executor_.planning) {
+  explicit Planning(std::vector<Moment>* moments) : work_(executor_.work), planning_(executor_.planning) {
     executor_.work = {};
     executor_.planning = true;
+    executor_.moments = moments;
   }
   ~Planning() {
     executor_.work = work_;
     executor_.planning = planning_;
+    executor_.moments = nullptr;
   }
   Planning(const Planning&) = delete;
   Planning& operator=(const Planning&) = delete;
@@ -39,11 +41,9 @@ TapeOptions beside(size_t alive, TapeOptions options) {
   return options;
 }
 
-}  // namespace
-
-Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device,
-               const std::function<void(const Tape&)>& between) {
-  const Planning planning;
+Plan plan(const TapeOptions& options, const std::function<Tensor()>& loss, Device device,
+          const std::function<void(const Tape&)>& between, std::vector<Moment>* moments) {
+  const Planning planning(moments);
   Memory& memory = Memory::of(device);
   const size_t before = memory.activation_bytes();
   memory.reset_peak();
@@ -59,6 +59,19 @@ Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss, 
   plan.flops = planning.work().flops;
   plan.replay_flops = planning.work().replay_flops;
   return plan;
+}
+
+}  // namespace
+
+Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device,
+               const std::function<void(const Tape&)>& between) {
+  return plan(options, loss, device, between, nullptr);
+}
+
+std::vector<Moment> trace_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device) {
+  std::vector<Moment> moments;
+  plan(options, loss, device, nullptr, &moments);
+  return moments;
 }
 
 }  // namespace parabola

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "engine/core/tensor.h"
+#include "engine/tape/executor.h"
 #include "engine/tape/tape.h"
 
 namespace parabola {
@@ -20,5 +21,8 @@ struct Plan {
 // when forward has ended.
 Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device = {},
                const std::function<void(const Tape&)>& between = nullptr);
+
+// The same step, moment by moment.
+std::vector<Moment> trace_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device = {});
 
 }  // namespace parabola
