@@ -1,5 +1,7 @@
 #include "engine/tape/plan.h"
 
+#include <algorithm>
+
 #include "engine/core/memory.h"
 #include "engine/tape/executor.h"
 
@@ -31,7 +33,9 @@ class Planning {
 
 // The options of a step that begins with `alive` bytes of others, which it is not to be charged with.
 TapeOptions beside(size_t alive, TapeOptions options) {
-  const auto more = [&](size_t bytes) { return bytes > no_budget - alive ? no_budget : bytes + alive; };
+  const auto more = [&](size_t bytes) {
+    return bytes == no_budget ? no_budget : bytes + std::min(alive, no_budget - 1 - bytes);
+  };
   options.memory_budget = more(options.memory_budget);
   if (options.plan && alive > 0) {
     auto plan = std::make_shared<StepPlan>(*options.plan);

@@ -189,7 +189,9 @@ Frontier::Frontier(const std::function<Tensor()>& loss, Device device, TapeOptio
   options.memory_budget = no_budget;
   options.plan = nullptr;
   const Plan roomy = plan_step(options, loss, device, [&](const Tape& tape) { rich = step_of(tape); });
-  tried.push_back({roomy, std::make_shared<StepPlan>()});
+  StepPlan keep_all;  // with the richest variants, which a tape with a budget does not choose by itself
+  for (const Op& op : rich) keep_all.nodes.push_back({op.op, Policy::automatic, op.op->variants - 1});
+  tried.push_back({roomy, std::make_shared<StepPlan>(std::move(keep_all))});
   options.memory_budget = no_budget - 1;  // ops then start from the variant that keeps least
   plan_step(options, loss, device, [&](const Tape& tape) { lean = step_of(tape); });
   PARABOLA_ASSERT(rich.size() == lean.size());
