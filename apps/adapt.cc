@@ -31,7 +31,7 @@ void run(const Flags& given) {
   if (flags.method == "full") usual.learning_rate = info.full_learning_rate;
   Recipe recipe = recipe_for(flags, usual, data.train->size());
   if (flags.method == "none") recipe.epochs = 0;
-  const Augmentation augmentation = augmentation_for(flags, data);
+  const Augmentation augmentation = flags.augment.value_or(data.augment);
 
   const auto as_int = [](const std::optional<int64_t>& v) {
     return v ? std::optional<int>(static_cast<int>(*v)) : std::nullopt;

@@ -157,7 +157,7 @@ DemoRun Demo::train(LoadedModel& model, const Method& method, const Recipe& reci
   Trainer trainer(*model.model, images, test,
                   {.recipe = recipe,
                    .seed = flags_.seed,
-                   .augmentation = parse_augmentation(clean_.augment),
+                   .augmentation = clean_.augment,
                    .preprocessing = model.preprocessing,
                    .final_only = final_only,
                    .label = concat(method.title, trying, "  "),

@@ -24,7 +24,7 @@ void run(const Flags& given) {
   LoadedModel loaded = flags.weights.empty() ? new_model(flags, classes) : load_model(flags, classes);
   loaded.model->set_device(flags.device);
   const Recipe recipe = recipe_for(flags, info.train, data.train->size());
-  const Augmentation augmentation = augmentation_for(flags, data);
+  const Augmentation augmentation = flags.augment.value_or(data.augment);
   Progress progress(out);
   const std::string step = concat("train ", info.name, ", batch ", recipe.batch, ", checkpoint ", flags.checkpoint);
   TrainerSettings settings = settings_for(flags, "train " + info.name, recipe, augmentation, loaded.preprocessing);

@@ -5,8 +5,6 @@
 #include <cmath>
 #include <utility>
 
-#include "engine/core/error.h"
-
 namespace parabola {
 namespace {
 
@@ -138,41 +136,13 @@ Window window_around(Random& draws, int64_t height, int64_t width, int64_t windo
   return {top, left, h, w};
 }
 
-constexpr std::pair<const char*, bool Augmentation::*> names[] = {
-    {"crop", &Augmentation::crop},     {"flip", &Augmentation::flip},     {"rrc", &Augmentation::rrc},
-    {"jitter", &Augmentation::jitter}, {"cutout", &Augmentation::cutout}, {"mixup", &Augmentation::mixup},
-    {"cutmix", &Augmentation::cutmix}};
-
 }  // namespace
-
-std::vector<std::string> augmentation_names() {
-  std::vector<std::string> words;
-  for (const auto& [name, member] : names) words.emplace_back(name);
-  return words;
-}
 
 std::string Augmentation::str() const {
   std::string list;
-  for (const auto& [name, member] : names)
+  for (const auto& [name, member] : augmentation_names)
     if (this->*member) list += (list.empty() ? "" : ",") + std::string(name);
   return list.empty() ? "none" : list;
-}
-
-Augmentation parse_augmentation(std::string_view list) {
-  Augmentation how;
-  if (list == "none") return how;
-  for (size_t begin = 0; begin <= list.size();) {
-    const size_t end = std::min(list.find(',', begin), list.size());
-    const std::string_view word = list.substr(begin, end - begin);
-    begin = end + 1;
-    const auto* found = std::ranges::find_if(names, [&](const auto& known) { return word == known.first; });
-    if (found == std::end(names)) {
-      fail<UsageError>("--augment", "got '", printable(word), "', expected some of ",
-                       "crop,flip,rrc,jitter,cutout,mixup,cutmix, or none");
-    }
-    how.*found->second = true;
-  }
-  return how;
 }
 
 Random augmentation_draws(uint64_t seed, int64_t epoch, int64_t image) {

@@ -4,8 +4,6 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <string_view>
-#include <vector>
 
 #include "data/dataset.h"
 #include "engine/core/random.h"
@@ -20,18 +18,21 @@ struct Augmentation {
   bool jitter = false;  // brightness, contrast and saturation by a factor from 0.6 to 1.4 each, in random order
   bool cutout = false;  // a square of half the image's side becomes the mean colour (DeVries, Taylor, 2017)
   bool mixup = false;   // images and targets averaged with another image's (Zhang and others, 2018; alpha 0.2)
-  bool cutmix =
-      false;  // a window of another image pasted in (Yun and others, 2019; alpha 1). Both: one a batch, at random
+  bool cutmix = false;  // a window of another image pasted in (Yun and others, 2019; alpha 1)
 
   bool mixes() const { return mixup || cutmix; }
   bool operator==(const Augmentation&) const = default;
   std::string str() const;  // as --augment takes it: "crop,flip", "none"
 };
 
-std::vector<std::string> augmentation_names();  // "crop", "flip", ...
-
-// Reads --augment's list: names separated by commas, or `none`. UsageError: anything else.
-Augmentation parse_augmentation(std::string_view list);
+struct AugmentationName {
+  const char* name;
+  bool Augmentation::*member;
+};
+inline constexpr AugmentationName augmentation_names[] = {
+    {"crop", &Augmentation::crop},     {"flip", &Augmentation::flip},     {"rrc", &Augmentation::rrc},
+    {"jitter", &Augmentation::jitter}, {"cutout", &Augmentation::cutout}, {"mixup", &Augmentation::mixup},
+    {"cutmix", &Augmentation::cutmix}};
 
 // The draws of one image in one epoch: no thread, batch size or order of the images changes them.
 Random augmentation_draws(uint64_t seed, int64_t epoch, int64_t image);
@@ -48,8 +49,9 @@ void cut_out(const Augmentation& how, Random& draws, const Shape& shape, std::sp
 // The draws of one batch in one epoch.
 Random mixing_draws(uint64_t seed, int64_t epoch, int64_t batch);
 
-// mixup or cutmix: mixes each image i of a batch [N, H, W, C] with image i - 1 (the first with the last), which is any
-// image since batches are shuffled. Returns the share that an image has in its own pixels and target, the same for all.
+// mixup or cutmix, with both the one that is drawn: mixes each image i of a batch [N, H, W, C] with image i - 1 (the
+// first with the last), which is any image since batches are shuffled. Returns the share that an image has in its own
+// pixels and target, the same for all.
 double mix(const Augmentation& how, Random draws, const Shape& shape, std::span<float> images);
 
 }  // namespace parabola

@@ -17,9 +17,11 @@ constexpr const char* known =
     "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR, cifar100:DIR, imagefolder:DIR, synthetic[:CLASSES]";
 constexpr const char* debian_fashion_mnist = "/usr/share/datasets/fashion-mnist";  // package dataset-fashion-mnist
 
+constexpr Augmentation crop_and_flip = {.crop = true, .flip = true};
+
 DataSplits open_mnist(const std::string& name, const std::string& folder, const std::vector<std::string>& class_names) {
   return {read_idx_pair(folder, "train", name + " train", class_names),
-          read_idx_pair(folder, "t10k", name + " test", class_names), "none"};
+          read_idx_pair(folder, "t10k", name + " test", class_names)};
 }
 
 DataSplits open_synthetic(const std::string& argument, ImageSize size) {
@@ -35,7 +37,7 @@ DataSplits open_synthetic(const std::string& argument, ImageSize size) {
   const auto make = [&](const char* name, int first, int count) {
     return synthetic_dataset(name, first, count, classes, size.height, size.width);
   };
-  return {make("synthetic train", 0, train_images), make("synthetic test", train_images, test_images), "none"};
+  return {make("synthetic train", 0, train_images), make("synthetic test", train_images, test_images)};
 }
 
 DataSplits open_whole(const std::string& spec, ImageSize synthetic_size) {
@@ -51,11 +53,11 @@ DataSplits open_whole(const std::string& spec, ImageSize synthetic_size) {
         {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"});
   }
   if (name == "mnist") return open_mnist(name, argument, {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"});
-  if (name == "cifar10") return {read_cifar10_train(argument), read_cifar10_test(argument), "crop,flip"};
-  if (name == "cifar100") return {read_cifar100_train(argument), read_cifar100_test(argument), "crop,flip"};
+  if (name == "cifar10") return {read_cifar10_train(argument), read_cifar10_test(argument), crop_and_flip};
+  if (name == "cifar100") return {read_cifar100_train(argument), read_cifar100_test(argument), crop_and_flip};
   if (name == "imagefolder") {
     ImageFolder read = read_image_folder(argument);
-    return {std::move(read.train), std::move(read.test), "crop,flip", {}, std::move(read.notes)};
+    return {std::move(read.train), std::move(read.test), crop_and_flip, {}, std::move(read.notes)};
   }
   if (name == "synthetic") return open_synthetic(argument, synthetic_size);
   fail<UsageError>("--data", "unknown data set: got ", printable(name), ", expected one of ", known);

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "data/augment.h"
 #include "data/dataset.h"
 
 namespace parabola {
@@ -11,7 +12,7 @@ namespace parabola {
 struct DataSplits {
   DatasetPtr train;
   DatasetPtr test;
-  std::string augment;                  // the data set's usual augmentation, in the words of --augment (augment.h)
+  Augmentation augment = {};            // the data set's usual
   std::string spec = {};                // as the user wrote it
   std::vector<std::string> notes = {};  // lines for people about what was found
 };

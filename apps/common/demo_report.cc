@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <ranges>
 
 #include "apps/common/text.h"
 #include "engine/core/error.h"
@@ -83,15 +82,15 @@ std::string demo_curves(const DemoRun& base, std::span<const DemoRun> adapted) {
       .title = "Loss", .x_label = "epoch", .y_label = "cross-entropy on shifted training images", .least_x_step = 1};
   double last_epoch = 0;
   // The last first: the first colours are the strongest, and the methods that matter most stand at the end.
-  for (const DemoRun& run : adapted | std::views::reverse) {
-    const Curves& curves = run.curves;
-    Series top1{.name = run.title, .x = {0}, .y = {run.validation_top1}};
+  for (auto run = adapted.rbegin(); run != adapted.rend(); ++run) {
+    const Curves& curves = run->curves;
+    Series top1{.name = run->title, .x = {0}, .y = {run->validation_top1}};
     top1.x.insert(top1.x.end(), curves.epoch.begin(), curves.epoch.end());
     top1.y.insert(top1.y.end(), curves.test_top1.begin(), curves.test_top1.end());
     last_epoch = std::max(last_epoch, top1.x.back());
     accuracy.series.push_back(std::move(top1));
 
-    Series smooth{.name = run.title,
+    Series smooth{.name = run->title,
                   .y = smoothed(curves.train_loss, static_cast<double>(curves.train_loss.size()) / 50)};
     for (size_t step = 1; step <= smooth.y.size(); ++step)
       smooth.x.push_back(static_cast<double>(step) / curves.steps_per_epoch);

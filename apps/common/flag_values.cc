@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "apps/common/text.h"
-#include "data/augment.h"
 #include "engine/core/device.h"
 
 namespace parabola::flag_values {
@@ -66,17 +65,20 @@ std::string choice(Text text, const Words& built, const Words& planned) {
   refuse("got ", in_quotes(text), ", expected ", either(built), meant.empty() ? "" : "; did you mean " + meant + "?");
 }
 
-Words augmentations(Text text) {
-  Words words;
-  if (text == "none") return words;
+Augmentation augmentation(Text text) {
+  Augmentation how;
+  if (text == "none") return how;
+  Words known;
+  for (const auto& [name, member] : augmentation_names) known.emplace_back(name);
   for (size_t begin = 0; begin <= text.size();) {
     const size_t comma = std::min(text.find(',', begin), text.size());
-    words.push_back(choice(text.substr(begin, comma - begin), augmentation_names()));
-    if (std::count(words.begin(), words.end(), words.back()) > 1)
-      refuse(words.back(), " is named twice, expected once");
+    const std::string word = choice(text.substr(begin, comma - begin), known);
+    bool& wanted = how.*std::ranges::find(augmentation_names, word, &AugmentationName::name)->member;
+    if (wanted) refuse(word, " is named twice, expected once");
+    wanted = true;
     begin = comma + 1;
   }
-  return words;
+  return how;
 }
 
 Device device(Text text) {

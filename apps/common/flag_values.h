@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/augment.h"
 #include "engine/core/dtype.h"
 #include "engine/core/error.h"
 
@@ -40,7 +41,7 @@ std::string some_text(Text text, const char* expected);
 
 // One word of `built`. A word of `planned` is known, but its issue has not been worked on yet.
 std::string choice(Text text, const Words& built, const Words& planned = {});
-Words augmentations(Text text);  // a list with commas
-Device device(Text text);        // DeviceError, which names the flag, where it is not there
+Augmentation augmentation(Text text);  // names with commas between them, or `none`
+Device device(Text text);              // DeviceError, which names the flag, where it is not there
 
 }  // namespace parabola::flag_values

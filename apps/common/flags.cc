@@ -247,7 +247,7 @@ void declare(Parser& p, Flags& f) {
           [&](Text t) { f.batch = whole(t, 1); });
   p.value(train | adapt, "--augment", "LIST",
           "of crop,flip,rrc,jitter,cutout,mixup,cutmix, or none (default: the\ndata set's usual)",
-          [&](Text t) { f.augment = augmentations(t); });
+          [&](Text t) { f.augment = augmentation(t); });
 
   p.value(predict, "--classes", "FILE", "class names, one a line (default: those of the weights, else numbers)",
           [&](Text t) { f.classes = some_text(t, "a file"); });

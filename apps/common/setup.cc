@@ -118,13 +118,6 @@ Recipe recipe_for(const Flags& flags, const Recipe& usual, int64_t images) {
   return recipe;
 }
 
-Augmentation augmentation_for(const Flags& flags, const DataSplits& data) {
-  if (!flags.augment) return parse_augmentation(data.augment);
-  std::string list;
-  for (const std::string& word : *flags.augment) list += (list.empty() ? "" : ",") + word;
-  return parse_augmentation(list.empty() ? "none" : list);
-}
-
 Checkpoint checkpoint_of(const std::string& name) {
   for (Checkpoint policy : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks, Checkpoint::automatic})
     if (name == name_of(policy)) return policy;

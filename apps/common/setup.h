@@ -44,7 +44,6 @@ std::string describe(const DataSplits& data, const Preprocessing& preprocessing)
 
 // The recipe with the user's flags over it. images: of an epoch, for --warmup, which counts epochs.
 Recipe recipe_for(const Flags& flags, const Recipe& usual, int64_t images);
-Augmentation augmentation_for(const Flags& flags, const DataSplits& data);
 Checkpoint checkpoint_of(const std::string& name);
 std::string describe_policy(const Flags& flags);                               // "default", "auto, budget 256.0 MiB"
 std::string describe(const Recipe& recipe, const Augmentation& augmentation);  // "adamw lr 0.01 ... batch 128 epochs 3"

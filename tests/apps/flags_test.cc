@@ -93,7 +93,7 @@ TEST_CASE("flags: every value arrives in its field") {
   CHECK(f.ema == 0.999);
   CHECK(f.layer_decay == 0.8);
   CHECK(f.label_smoothing == 0.1);
-  CHECK(f.augment == std::vector<std::string>{"flip", "crop"});
+  CHECK(f.augment == Augmentation{.crop = true, .flip = true});
   CHECK(f.method == "lora");
   CHECK(f.match == "layer*.conv*");
   CHECK(f.rank == 4);
@@ -108,7 +108,9 @@ TEST_CASE("flags: every value arrives in its field") {
   CHECK(f.force);
   CHECK(f.save_every == 0);
   CHECK(f.json == "-");
-  CHECK(parse("train --model m --data d --augment none").augment == std::vector<std::string>{});
+  CHECK(parse("train --model m --data d --augment none").augment == Augmentation{});
+  for (const char* list : {"none", "crop", "crop,flip", "crop,flip,rrc,jitter,cutout,mixup,cutmix"})
+    CHECK(parse(concat("train --model m --data d --augment ", list)).augment->str() == list);
   CHECK(parse("bench --model m --adapt --rank 1 --mode infer").mode == "infer");
   CHECK(parse("evaluate --model m --weights w --data d --split train").split == "train");
   CHECK(parse("inspect a b --threads 1 -- --c").files == std::vector<std::string>{"a", "b", "--c"});
@@ -149,8 +151,10 @@ TEST_CASE("flags: values out of range are refused, each naming flag, value and r
   CHECK(refusal(train + "--optimizer adam") == "--optimizer: got \"adam\", expected sgd or adamw; did you mean adamw?");
   CHECK(refusal(train + "--augment crop,flp") ==
         "--augment: got \"flp\", expected crop, flip, rrc, jitter, cutout, mixup or cutmix; did you mean flip?");
-  CHECK(refusal(train + "--augment crop,") ==
-        "--augment: got \"\", expected crop, flip, rrc, jitter, cutout, mixup or cutmix");
+  for (const char* list : {"crop,", ",crop", "Crop", "none,crop", "crop,none"}) {
+    CAPTURE(list);
+    CHECK(refusal(train + "--augment=" + list).starts_with("--augment: got \""));
+  }
   CHECK(refusal(train + "--augment crop,crop") == "--augment: crop is named twice, expected once");
   CHECK(refusal(train + "--device gpu") == "--device: got \"gpu\", expected cpu, cuda or cuda:N");
 }

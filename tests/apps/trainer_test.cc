@@ -37,7 +37,8 @@ TrainerSettings settings_in(const std::string& folder) {
                      .batch = 4,
                      .accumulate = 2,
                      .epochs = 2},
-          .augmentation = parse_augmentation("crop,flip,rrc,jitter,cutout,mixup,cutmix"),
+          .augmentation =
+              {.crop = true, .flip = true, .rrc = true, .jitter = true, .cutout = true, .mixup = true, .cutmix = true},
           .folder = folder,
           .save_every = 0};
 }

@@ -101,19 +101,6 @@ TEST_CASE("augment: draws depend on seed, epoch and image alone") {
   for (const int same : {same_seed, same_epoch, same_image}) CHECK(same < 10);  // 1 of 162 is equal by chance
 }
 
-TEST_CASE("augment: --augment's list") {
-  CHECK(parse_augmentation("none") == Augmentation{});
-  CHECK(parse_augmentation("crop") == Augmentation{.crop = true});
-  CHECK(parse_augmentation("flip") == Augmentation{.flip = true});
-  CHECK(parse_augmentation("flip,crop") == Augmentation{.crop = true, .flip = true});
-  for (const char* list : {"none", "crop", "flip", "crop,flip", "crop,flip,rrc,jitter,cutout,mixup,cutmix"})
-    CHECK(parse_augmentation(list).str() == list);
-  for (const char* list : {"", "crop,", ",crop", "crop flip", "Crop", "none,crop", "crop,none", "blur"}) {
-    CAPTURE(list);
-    CHECK_THROWS_WITH_AS(parse_augmentation(list), doctest::Contains("expected some of crop,flip,rrc,"), UsageError);
-  }
-}
-
 TEST_CASE("augment: rrc shows windows of every size, enlarged") {
   // Two ramps: what an output pixel holds says where it was.
   Image image{.height = 32, .width = 32, .rgb = {}};

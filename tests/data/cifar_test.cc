@@ -91,7 +91,7 @@ TEST_CASE("cifar: CIFAR-100 has two labels a record, of which the fine one count
   write_file(folder + "/train.bin", '\x13' + make_record(99, 5) + '\x00' + make_record(0, 11));
   write_file(folder + "/test.bin", '\x01' + make_record(42, 7));
   const DataSplits splits = open_data("cifar100:" + folder);
-  CHECK(splits.augment == "crop,flip");
+  CHECK(splits.augment.str() == "crop,flip");
   CHECK(splits.train->size() == 2);
   CHECK(splits.train->label(0) == 99);
   CHECK(splits.train->label(1) == 0);

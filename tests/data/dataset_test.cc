@@ -99,7 +99,7 @@ TEST_CASE("synthetic: an image is nearest to its own class's mean") {
 TEST_CASE("open_data: synthetic data fits itself to the model") {
   const DataSplits splits = open_data("synthetic:7", 0, {.height = 16, .width = 24});
   CHECK(splits.spec == "synthetic:7");
-  CHECK(splits.augment == "none");
+  CHECK(splits.augment.str() == "none");
   CHECK(splits.train->size() == 1024);
   CHECK(splits.test->size() == 256);
   CHECK(splits.test->classes() == 7);
@@ -142,7 +142,7 @@ TEST_CASE("open_data: both names of the MNIST family read a folder of IDX pairs"
   const DataSplits digits = open_data("mnist:" + folder), clothes = open_data("fashion-mnist:" + folder);
   CHECK(digits.train->size() == 2);
   CHECK(digits.test->class_names()[3] == "3");
-  CHECK(digits.augment == "none");
+  CHECK(digits.augment.str() == "none");
   CHECK(clothes.test->class_names()[3] == "Dress");
   CHECK(clothes.test->label(0) == 3);
 }
@@ -166,7 +166,7 @@ TEST_CASE("open_data: Debian's Fashion-MNIST") {
 TEST_CASE("open_data: the CIFAR-10 development data") {
   if (cifar10_folder().empty()) SKIP(missing_data());
   const DataSplits splits = open_data("cifar10:" + cifar10_folder(), 1000);
-  CHECK(splits.augment == "crop,flip");
+  CHECK(splits.augment.str() == "crop,flip");
   CHECK(splits.train->size() == 1000);
   CHECK(splits.test->size() == 1000);
   CHECK(splits.train->height() == 32);

@@ -43,7 +43,7 @@ TEST_CASE("image folder: splits, sorted classes, the first of each class, then t
   write_image(folder + "/val/dog/z.bmp", 2, 2, 50);
   const DataSplits splits = open_data("imagefolder:" + folder);
   CHECK(splits.notes.empty());
-  CHECK(splits.augment == "crop,flip");
+  CHECK(splits.augment.str() == "crop,flip");
   CHECK(splits.train->name() == "imagefolder train");
   CHECK(splits.train->class_names() == std::vector<std::string>{"ant", "cat", "dog"});
   CHECK(splits.test->class_names() == splits.train->class_names());
