@@ -4,6 +4,7 @@
 
 #include "apps/common/adaptation.h"
 #include "apps/common/graph.h"
+#include "apps/common/memory_plan.h"
 #include "apps/common/run_app.h"
 #include "apps/common/setup.h"
 #include "apps/common/text.h"
@@ -40,17 +41,6 @@ void run(const Flags& given) {
   const int64_t base_parameters = parameter_count(*loaded.model);
   prepare_adaptation(loaded, flags.method, options, flags.seed);
   loaded.model->set_device(flags.device);
-  open_run_folder(flags);
-  JsonLines json(flags.json);
-  out << "model   " << info.name << ", " << format_count(base_parameters) << " parameters from "
-      << printable(flags.weights) << "\n"
-      << "method  " << describe_method(flags.method, loaded) << ", "
-      << format_count(parameter_count(*loaded.model, true)) << " trainable parameters\n"
-      << "data    " << describe(data, loaded.preprocessing) << "\n"
-      << "recipe  " << describe(recipe, augmentation) << "\n"
-      << "run     " << flags.device.str() << ", " << thread_pool().threads() << " threads, checkpoint "
-      << flags.checkpoint << ", seed " << flags.seed << "\n";
-
   Progress progress(out);
   const std::string step = concat("adapt ", info.name, ", batch ", recipe.batch, ", checkpoint ", flags.checkpoint);
   TrainerSettings settings = settings_for(flags,
@@ -60,6 +50,20 @@ void run(const Flags& given) {
   settings.title = "adapt " + info.name + " on " + flags.data + ", " + flags.method;
   settings.first_step = first_step_report(flags.graph, step, progress);
   Trainer trainer(*loaded.model, data.train, data.test, settings, &progress);
+  // Before the folder is made, so that a budget that cannot be kept leaves nothing behind.
+  const std::string plan = recipe.epochs > 0 ? concat("plan    ", describe(trainer.plan()), "\n") : "";
+  open_run_folder(flags);
+  JsonLines json(flags.json);
+  out << "model   " << info.name << ", " << format_count(base_parameters) << " parameters from "
+      << printable(flags.weights) << "\n"
+      << "method  " << describe_method(flags.method, loaded) << ", "
+      << format_count(parameter_count(*loaded.model, true)) << " trainable parameters\n"
+      << "data    " << describe(data, loaded.preprocessing) << "\n"
+      << "recipe  " << describe(recipe, augmentation) << "\n"
+      << "run     " << flags.device.str() << ", " << thread_pool().threads() << " threads, checkpoint "
+      << describe_policy(flags) << ", seed " << flags.seed << "\n"
+      << plan;
+
   const bool resumed = !flags.resume.empty() && trainer.resume(flags.resume);
   trainer.dry_run();
   if (resumed) {
@@ -80,7 +84,8 @@ void run(const Flags& given) {
   Record record = training_record(info.name, flags.method, recipe.epochs, result, *loaded.model);
   if (flags.skip_bad) record.add("skipped_images", skipped);
   if (!flags.out.empty()) {
-    write_curves(flags.out, trainer.curves());
+    write_drawing(flags.out + "/curves.svg", curves_svg(trainer.curves()));
+    if (recipe.epochs > 0) write_drawing(flags.out + "/memory.svg", trainer.memory_svg());
     trainer.log(record);
     save_adaptation(loaded, flags.method, flags.bn == "adapt", data.train->class_names(), flags.out);
   }

@@ -4,6 +4,7 @@
 #include "apps/common/adaptation.h"
 #include "apps/common/graph.h"
 #include "apps/common/measure.h"
+#include "apps/common/memory_plan.h"
 #include "apps/common/op_bench.h"
 #include "apps/common/run_app.h"
 #include "apps/common/setup.h"
@@ -14,7 +15,6 @@
 #include "engine/core/thread_pool.h"
 #include "engine/ops/cross_entropy.h"
 #include "engine/tape/executor.h"
-#include "engine/tape/plan.h"
 #include "optim/sgd.h"
 
 namespace parabola {
@@ -22,6 +22,7 @@ namespace {
 
 constexpr int classes = 10;
 constexpr double least_seconds = 2;  // of one model's steps
+constexpr int budgets_planned = 8;
 
 Batch synthetic_batch(const Preprocessing& preprocessing, int64_t size, Device device) {
   Loader loader(synthetic_dataset("bench", 0, size, classes, preprocessing.height, preprocessing.width),
@@ -48,21 +49,33 @@ void attach_for_timing(LoadedModel& loaded, const Flags& flags) {
   attach_adapters(model, loaded.adapters->specs, flags.seed);
 }
 
-void draw_step(Module& model, const Batch& batch, Checkpoint checkpoint, const std::string& title,
+// A forward pass on images of any values, for plans.
+LossOfBatch loss_of(const LoadedModel& loaded, Device device) {
+  return [&loaded, device](int64_t batch) {
+    const Preprocessing& how = loaded.preprocessing;
+    const Tensor images =
+        Tensor::empty({batch, how.height, how.width, how.channels()}, DType::f32, Category::inputs, device);
+    const Tensor labels = Tensor::empty({batch}, DType::i32, Category::inputs, device);
+    loaded.model->set_training(true);
+    return cross_entropy((*loaded.model)(images), labels);
+  };
+}
+
+void draw_step(Module& model, const Batch& batch, const TapeOptions& options, const std::string& title,
                const std::string& file) {
   model.set_training(true);
-  const Tape tape({.checkpoint = checkpoint});
+  const Tape tape(options);
   const Tensor loss = cross_entropy(model(batch.images), batch.labels);
   write_graph(file, StepReport(tape), title);
 }
 
-Measurement measure_training(Module& model, const Batch& batch, Checkpoint checkpoint) {
+Measurement measure_training(Module& model, const Batch& batch, const TapeOptions& options) {
   model.set_training(true);
   // The rate only has to keep the weights in the range of numbers that training sees; 0.9 as in every recipe with SGD.
   Sgd optimizer(trainable(model), {.lr = 1e-4, .momentum = 0.9});
   const Memory& memory = Memory::of(batch.images.device());
   return measure(batch.images.device(), least_seconds, [&] {
-    Tape tape({.checkpoint = checkpoint});
+    Tape tape(options);
     const Tensor loss = cross_entropy(model(batch.images), batch.labels);
     const size_t saved = memory.activation_bytes();
     tape.backward(loss);
@@ -88,6 +101,7 @@ Record completed(Record record, const Flags& flags, int64_t batch, const Measure
       .add("device", flags.device.str())
       .add("dtype", flags.dtype)
       .add("checkpoint", flags.checkpoint)
+      .add("memory_budget", flags.memory_budget)
       .add("step_ms_median", 1e3 * m.median())
       .add("step_ms_min", 1e3 * m.least())
       .add("images_per_second", static_cast<double>(batch) / m.median())
@@ -112,36 +126,66 @@ LoadedModel prepared_model(const Flags& flags, std::ostream& out) {
   return loaded;
 }
 
-// A row a policy, without data and without computing anything.
+// A row a policy, then budgets from what `none` takes down to the smallest, without data and without computing
+// anything.
 void run_plan(const Flags& flags, JsonLines& json, std::ostream& out) {
   const ModelInfo& info = model_info(flags.model);
   const int64_t batch = flags.batch.value_or(info.train.batch);
   const LoadedModel loaded = prepared_model(flags, out);
   out << "plan   a training step, batch " << batch << ", " << flags.dtype << "\n\n";
-  const Preprocessing& how = loaded.preprocessing;
-  const Tensor images =
-      Tensor::empty({batch, how.height, how.width, how.channels()}, DType::f32, Category::inputs, Device{});
-  const Tensor labels = Tensor::empty({batch}, DType::i32, Category::inputs, Device{});
-  loaded.model->set_training(true);
-  Table table({"checkpoint", "after forward", "peak", "GFLOP", "replayed", "of it"});
-  for (const Checkpoint checkpoint : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks}) {
-    const Plan plan =
-        plan_step({.checkpoint = checkpoint}, [&] { return cross_entropy((*loaded.model)(images), labels); });
-    table.add({std::string(name_of(checkpoint)), format_bytes(static_cast<int64_t>(plan.saved_bytes)),
-               format_bytes(static_cast<int64_t>(plan.peak_bytes)), format_fixed(plan.flops / 1e9, 3),
-               format_fixed(plan.replay_flops / 1e9, 3), format_percent(plan.replay_flops / plan.flops, 0)});
-    json.write(Record("result")
-                   .add("model", info.name)
-                   .add("mode", "plan")
-                   .add("batch", batch)
-                   .add("dtype", flags.dtype)
-                   .add("checkpoint", name_of(checkpoint))
-                   .add("peak_activation_bytes", plan.peak_bytes)
+  const LossOfBatch loss = loss_of(loaded, flags.device);
+  Table table({"checkpoint", "budget", "after forward", "peak", "GFLOP", "replayed", "of it"});
+  const auto add = [&](Checkpoint checkpoint, std::optional<size_t> budget, const Plan& plan) {
+    table.add({std::string(name_of(checkpoint)), budget ? bytes_text(*budget) : "-", bytes_text(plan.saved_bytes),
+               bytes_text(plan.peak_bytes), format_fixed(plan.flops / 1e9, 3), format_fixed(plan.replay_flops / 1e9, 3),
+               format_percent(plan.replay_flops / plan.flops, 0)});
+    Record record("result");
+    record.add("model", info.name)
+        .add("mode", "plan")
+        .add("batch", batch)
+        .add("dtype", flags.dtype)
+        .add("checkpoint", name_of(checkpoint));
+    if (budget) record.add("memory_budget", *budget);
+    json.write(record.add("peak_activation_bytes", plan.peak_bytes)
                    .add("saved_activation_bytes", plan.saved_bytes)
                    .add("flops", plan.flops)
                    .add("replay_flops", plan.replay_flops));
+  };
+  if (!flags.memory_budget)
+    for (const Checkpoint checkpoint : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks})
+      add(checkpoint, {}, plan_memory(checkpoint, no_budget, batch, loss, flags.device).plan);
+  if (flags.memory_budget) {
+    add(Checkpoint::automatic, flags.memory_budget,
+        plan_memory(Checkpoint::automatic, *flags.memory_budget, batch, loss, flags.device).plan);
+  } else {
+    const Frontier frontier([&] { return loss(batch); }, flags.device);
+    const size_t most = frontier.steps().back().plan.peak_bytes, least = frontier.smallest_budget();
+    for (int i = 0; i < budgets_planned; ++i) {
+      const size_t budget = most - (most - least) / (budgets_planned - 1) * static_cast<size_t>(i);
+      add(Checkpoint::automatic, budget, frontier.within(budget)->plan);
+    }
   }
   out << table.str() << "\nbytes are those of activations; work is that of forward and backward\n";
+}
+
+void run_fit(const Flags& flags, JsonLines& json, std::ostream& out) {
+  const LoadedModel loaded = prepared_model(flags, out);
+  const LossOfBatch loss = loss_of(loaded, flags.device);
+  const size_t budget = *flags.memory_budget;
+  const int64_t batch = largest_batch(budget, loss, flags.device);
+  const Plan plan = plan_memory(Checkpoint::automatic, budget, batch, loss, flags.device).plan;
+  out << "fit    batch " << batch << " is the largest within " << bytes_text(budget) << ": " << describe(plan) << "\n";
+  json.write(Record("result")
+                 .add("model", loaded.info->name)
+                 .add("mode", "fit")
+                 .add("batch", batch)
+                 .add("dtype", flags.dtype)
+                 .add("checkpoint", name_of(Checkpoint::automatic))
+                 .add("memory_budget", budget)
+                 .add("peak_activation_bytes", plan.peak_bytes)
+                 .add("saved_activation_bytes", plan.saved_bytes)
+                 .add("flops", plan.flops)
+                 .add("replay_flops", plan.replay_flops));
 }
 
 void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
@@ -149,14 +193,21 @@ void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
   const int64_t batch = flags.batch.value_or(info.train.batch);
   LoadedModel loaded = prepared_model(flags, out);
   out << "run    " << flags.mode << ", batch " << batch << ", " << flags.device.str() << ", " << thread_pool().threads()
-      << " threads, " << flags.dtype << ", checkpoint " << flags.checkpoint << "\n\n"
+      << " threads, " << flags.dtype << ", checkpoint " << describe_policy(flags) << "\n\n"
       << std::flush;
 
+  TapeOptions options{.checkpoint = checkpoint_of(flags.checkpoint)};
+  if (options.checkpoint == Checkpoint::automatic) {
+    options.memory_budget = flags.memory_budget.value_or(no_budget);
+    options.plan =
+        plan_memory(options.checkpoint, options.memory_budget, batch, loss_of(loaded, flags.device), flags.device)
+            .choices;
+  }
   const Batch images = synthetic_batch(loaded.preprocessing, batch, flags.device);
   if (!flags.graph.empty())
-    draw_step(*loaded.model, images, checkpoint_of(flags.checkpoint),
+    draw_step(*loaded.model, images, options,
               concat(name_of(loaded), ", batch ", batch, ", checkpoint ", flags.checkpoint), flags.graph);
-  const Measurement m = flags.mode == "train" ? measure_training(*loaded.model, images, checkpoint_of(flags.checkpoint))
+  const Measurement m = flags.mode == "train" ? measure_training(*loaded.model, images, options)
                                               : measure_inference(*loaded.model, images);
   const double images_per_second = static_cast<double>(batch) / m.median(), gflops = m.work.flops / m.median() / 1e9;
 
@@ -205,6 +256,7 @@ void run(const Flags& flags) {
   if (flags.list_models) return list_models(out);
   JsonLines json(flags.json);
   if (!flags.op.empty()) return run_ops(flags, json, out);
+  if (flags.fit) return run_fit(flags, json, out);
   flags.plan ? run_plan(flags, json, out) : run_model(flags, json, out);
 }
 

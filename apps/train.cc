@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "apps/common/graph.h"
+#include "apps/common/memory_plan.h"
 #include "apps/common/run_app.h"
 #include "apps/common/setup.h"
 #include "apps/common/text.h"
@@ -24,6 +25,14 @@ void run(const Flags& given) {
   loaded.model->set_device(flags.device);
   const Recipe recipe = recipe_for(flags, info.train, data.train->size());
   const Augmentation augmentation = flags.augment.value_or(data.augment);
+  Progress progress(out);
+  const std::string step = concat("train ", info.name, ", batch ", recipe.batch, ", checkpoint ", flags.checkpoint);
+  TrainerSettings settings = settings_for(flags, "train " + info.name, recipe, augmentation, loaded.preprocessing);
+  settings.title = "train " + info.name + " on " + flags.data;
+  settings.first_step = first_step_report(flags.graph, step, progress);
+  Trainer trainer(*loaded.model, data.train, data.test, settings, &progress);
+  // Before the folder is made, so that a budget that cannot be kept leaves nothing behind.
+  const std::string plan = recipe.epochs > 0 ? concat("plan    ", describe(trainer.plan()), "\n") : "";
   open_run_folder(flags);
   JsonLines json(flags.json);
 
@@ -31,20 +40,16 @@ void run(const Flags& given) {
       << "data    " << describe(data, loaded.preprocessing) << "\n"
       << "recipe  " << describe(recipe, augmentation) << "\n"
       << "run     " << flags.device.str() << ", " << thread_pool().threads() << " threads, checkpoint "
-      << flags.checkpoint << ", seed " << flags.seed << "\n";
-  Progress progress(out);
-  const std::string step = concat("train ", info.name, ", batch ", recipe.batch, ", checkpoint ", flags.checkpoint);
-  TrainerSettings settings = settings_for(flags, "train " + info.name, recipe, augmentation, loaded.preprocessing);
-  settings.title = "train " + info.name + " on " + flags.data;
-  settings.first_step = first_step_report(flags.graph, step, progress);
-  Trainer trainer(*loaded.model, data.train, data.test, settings, &progress);
+      << describe_policy(flags) << ", seed " << flags.seed << "\n"
+      << plan;
   if (!flags.resume.empty() && trainer.resume(flags.resume)) out << "resumed from " << printable(flags.resume) << "\n";
   trainer.dry_run();
   const TrainerResult result = trainer.run();
   Record record = training_record(info.name, "scratch", recipe.epochs, result, *loaded.model);
   if (flags.skip_bad) record.add("skipped_images", skipped);
   if (!flags.out.empty()) {
-    write_curves(flags.out, trainer.curves());
+    write_drawing(flags.out + "/curves.svg", curves_svg(trainer.curves()));
+    if (recipe.epochs > 0) write_drawing(flags.out + "/memory.svg", trainer.memory_svg());
     trainer.log(record);
     save_weights(*loaded.model, flags.out + "/model.safetensors", metadata_for(loaded, data.train->class_names()));
   }

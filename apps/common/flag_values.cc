@@ -31,6 +31,26 @@ double below_one(Text text) {
 }
 double not_negative(Text text) { return number(text, 0, "a number of at least 0"); }
 
+size_t byte_size(Text text) {
+  constexpr struct {
+    const char* name;
+    uint64_t bytes;
+  } units[] = {
+      {"KiB", 1ULL << 10}, {"MiB", 1ULL << 20}, {"GiB", 1ULL << 30},   {"TiB", 1ULL << 40},       {"kB", 1'000},
+      {"KB", 1'000},       {"MB", 1'000'000},   {"GB", 1'000'000'000}, {"TB", 1'000'000'000'000}, {"B", 1}};
+  Text digits = text;
+  uint64_t unit = 1, count = 0;
+  for (const auto& [name, bytes] : units)
+    if (text.ends_with(name)) {
+      digits.remove_suffix(Text(name).size());
+      unit = bytes;
+      break;
+    }
+  if (!read_number(digits, count) || count == 0 || count > std::numeric_limits<int64_t>::max() / unit)
+    refuse("got ", in_quotes(text), ", expected a size above 0, such as 256MiB, 2GB or a number of bytes");
+  return count * unit;
+}
+
 std::string some_text(Text text, const char* expected) {
   if (text.empty()) refuse("got nothing, expected ", expected);
   return std::string(text);

@@ -36,6 +36,7 @@ int64_t whole(Text text, int32_t low, int32_t high = std::numeric_limits<int32_t
 double number(Text text, double low, const char* expected);
 double below_one(Text text);
 double not_negative(Text text);
+size_t byte_size(Text text);  // 256MiB, 2GB, a plain number of bytes; above 0
 std::string some_text(Text text, const char* expected);
 
 // One word of `built`. A word of `planned` is known, but its issue has not been worked on yet.

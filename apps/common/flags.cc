@@ -321,7 +321,8 @@ void declare(Parser& p, Flags& f) {
   p.value(bench, "--op", "NAME", "time this op instead of a model; all: every one",
           [&](Text t) { f.op = some_text(t, "an op's name"); });
   p.toggle(bench, "--plan", "say what a training step will take under each policy, and do not run it", f.plan);
-  for (const char* flag : {"--profile", "--fit"}) p.planned(bench, flag);
+  p.toggle(bench, "--fit", "find the largest batch whose training step keeps --memory-budget", f.fit);
+  p.planned(bench, "--profile");
   p.value(all | demo, "--threads", "N", "CPU threads (default: all)", [&](Text t) { f.threads = whole(t, 1, 1024); });
   p.value(train | adapt | evaluate | predict | bench, "--device", "NAME", "cpu, cuda or cuda:N (default cpu)",
           [&](Text t) { f.device = device(t); });
@@ -329,14 +330,17 @@ void declare(Parser& p, Flags& f) {
           [&](Text t) {
             f.dtype = choice(t, {"f32", "tf32"}, {"bf16", "f16"});
           });
-  p.planned(train | adapt | bench, "--memory-budget");
+  p.value(train | adapt | bench, "--memory-budget", "SIZE",
+          "most activation bytes alive at once: 256MiB, 2GB, 1000000; implies\n--checkpoint auto",
+          [&](Text t) { f.memory_budget = byte_size(t); });
   p.value(train | adapt | bench, "--checkpoint", "NAME",
-          "what backward finds saved: none (everything), default or blocks", [&](Text t) {
-            f.checkpoint = choice(t, {"none", "default", "blocks"}, {"auto"});
+          "what backward finds saved: none (everything), default, blocks, or\nauto: as planned for the budget",
+          [&](Text t) {
+            f.checkpoint = choice(t, {"none", "default", "blocks", "auto"});
           });
 
   p.group("Output");
-  p.value(train | adapt, "--out", "DIR", "where the run writes weights, state/, log.jsonl and curves.svg",
+  p.value(train | adapt, "--out", "DIR", "where the run writes weights, state/, log.jsonl and drawings",
           [&](Text t) { f.out = some_text(t, "a folder"); });
   p.value(demo, "--out", "DIR", "where it writes (default build/demo)",
           [&](Text t) { f.out = some_text(t, "a folder"); });
@@ -363,6 +367,18 @@ void check_together(App app, const Parser& p, const Flags& f) {
   if (bit & inspect) return require(!f.files.empty(), "FILE", "at least one .safetensors file or index.json");
   if (!f.op.empty() && (!f.model.empty() || f.adapt))
     throw UsageError(concat("--op: no effect with ", f.adapt ? "--adapt" : "--model", ", expected one of them"));
+  const bool trains = f.op.empty() && f.mode == "train";
+  if (f.memory_budget && p.given("--checkpoint") && f.checkpoint != "auto")
+    throw UsageError(
+        concat("--memory-budget: got --checkpoint ", f.checkpoint, " as well, expected auto or none given"));
+  if ((f.memory_budget || f.checkpoint == "auto") && !trains)
+    throw UsageError(concat(f.memory_budget ? "--memory-budget" : "--checkpoint auto",
+                            ": no effect here, expected a model's training step"));
+  if (f.fit) {
+    require(f.memory_budget.has_value(), "--memory-budget", "a size for --fit");
+    for (const char* flag : {"--batch", "--plan", "--graph"})
+      if (p.given(flag)) throw UsageError(concat("--fit: no effect with ", flag, ", expected one of them"));
+  }
   if (f.plan) {
     const auto refuse_with = [](const char* what) {
       throw UsageError(concat("--plan: no effect with ", what, ", expected a model's training step on the CPU"));
@@ -411,6 +427,7 @@ Flags parse_flags(App app, int argc, const char* const* argv) {
   parser.parse(argc, argv);
   parser.store();
   if (!flags.list_models) check_together(app, parser, flags);
+  if (flags.memory_budget) flags.checkpoint = "auto";
   return flags;
 }
 

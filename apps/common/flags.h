@@ -63,13 +63,15 @@ struct Flags {
   std::optional<double> scale;
 
   // running
-  std::string mode = "train";          // bench: train, infer
-  bool plan = false;                   // bench: what a training step will take under each policy
-  std::string op;                      // bench: time this op (or all) instead of a model
-  std::optional<int64_t> threads;      // 1 to 1024; default: all cores
-  Device device;                       // one that is there
-  std::string dtype = "f32";           // f32, tf32 (on CUDA)
-  std::string checkpoint = "default";  // none, default, blocks
+  std::string mode = "train";           // bench: train, infer
+  bool plan = false;                    // bench: what a training step will take under each policy
+  bool fit = false;                     // bench: the largest batch under the budget
+  std::string op;                       // bench: time this op (or all) instead of a model
+  std::optional<int64_t> threads;       // 1 to 1024; default: all cores
+  Device device;                        // one that is there
+  std::string dtype = "f32";            // f32, tf32 (on CUDA)
+  std::string checkpoint = "default";   // none, default, blocks, auto
+  std::optional<size_t> memory_budget;  // bytes; checkpoint is auto then
 
   // output
   std::string out;         // folder of the run; empty: nothing is kept

@@ -119,9 +119,14 @@ Recipe recipe_for(const Flags& flags, const Recipe& usual, int64_t images) {
 }
 
 Checkpoint checkpoint_of(const std::string& name) {
-  for (Checkpoint policy : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks})
+  for (Checkpoint policy : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks, Checkpoint::automatic})
     if (name == name_of(policy)) return policy;
-  throw UsageError(concat("--checkpoint ", printable(name), ": unknown policy, expected none, default or blocks"));
+  throw UsageError(
+      concat("--checkpoint ", printable(name), ": unknown policy, expected none, default, blocks or auto"));
+}
+
+std::string describe_policy(const Flags& flags) {
+  return flags.checkpoint + (flags.memory_budget ? ", budget " + bytes_text(*flags.memory_budget) : "");
 }
 
 std::string describe(const Recipe& r, const Augmentation& augmentation) {
@@ -147,6 +152,7 @@ TrainerSettings settings_for(const Flags& flags, const std::string& what, const 
           .augmentation = augmentation,
           .preprocessing = preprocessing,
           .checkpoint = checkpoint_of(flags.checkpoint),
+          .memory_budget = flags.memory_budget.value_or(no_budget),
           .folder = flags.out,
           .save_every = flags.save_every};
 }
@@ -183,9 +189,9 @@ std::map<std::string, std::string> metadata_for(const LoadedModel& loaded,
   return metadata;
 }
 
-void write_curves(const std::string& folder, const Curves& curves) {
-  AtomicFile file(folder + "/curves.svg");
-  file.write(curves_svg(curves));
+void write_drawing(const std::string& path, const std::string& svg) {
+  AtomicFile file(path);
+  file.write(svg);
   file.commit();
 }
 

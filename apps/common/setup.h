@@ -45,6 +45,7 @@ std::string describe(const DataSplits& data, const Preprocessing& preprocessing)
 // The recipe with the user's flags over it. images: of an epoch, for --warmup, which counts epochs.
 Recipe recipe_for(const Flags& flags, const Recipe& usual, int64_t images);
 Checkpoint checkpoint_of(const std::string& name);
+std::string describe_policy(const Flags& flags);                               // "default", "auto, budget 256.0 MiB"
 std::string describe(const Recipe& recipe, const Augmentation& augmentation);  // "adamw lr 0.01 ... batch 128 epochs 3"
 
 // A trainer's settings as the flags say; the title is the caller's. what: which run this is, "train resnet20", and all
@@ -62,8 +63,8 @@ void open_run_folder(const Flags& flags);
 // The metadata of a model file: format, model, classes (how many), class_names (a JSON array), preprocessing.
 std::map<std::string, std::string> metadata_for(const LoadedModel& loaded, const std::vector<std::string>& class_names);
 
-// Writes the curves into the run's folder.
-void write_curves(const std::string& folder, const Curves& curves);
+// Writes a drawing, whole or not at all.
+void write_drawing(const std::string& path, const std::string& svg);
 
 // The keys that the result records of train and adapt share.
 Record training_record(const std::string& model, const std::string& method, int64_t epochs, const TrainerResult& result,

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "apps/common/loss.h"
+#include "apps/common/memory_plan.h"
 #include "engine/core/error.h"
 #include "engine/io/safetensors.h"
 #include "engine/ops/binary.h"
@@ -55,19 +56,67 @@ Trainer::Trainer(Module& model, DatasetPtr train, DatasetPtr test, TrainerSettin
   curves_.steps_per_epoch = static_cast<double>(settings_.recipe.steps_per_epoch(loader_.images()));
 }
 
+// What backward starts from: the batch's mean loss times its share of the step's images. The loss itself, and the
+// scores of the epoch, where asked for: a plan has no values. No handle but the result is left, so backward may free
+// the rest.
+Tensor Trainer::forward(const Batch& batch, double share, double* loss) {
+  const Tensor mean = [&] {
+    const Tensor logits = model_(batch.images);
+    if (loss) add_batch(epoch_score_, logits, batch.labels);
+    return training_loss(logits, batch, settings_.recipe.label_smoothing);
+  }();
+  if (loss) *loss = mean.item();
+  return mean * Tensor::full({}, share, mean.dtype(), Category::inputs, mean.device());
+}
+
+// A batch whose values do not matter, mixed where this run mixes: that takes the most.
+Tensor Trainer::forward_to_plan(int64_t images) {
+  const Device device = device_of(model_);
+  const Preprocessing& how = settings_.preprocessing;
+  const auto labels = [&] { return Tensor::empty({images}, DType::i32, Category::inputs, device); };
+  Batch batch;
+  batch.images = Tensor::empty({images, how.height, how.width, how.channels()}, DType::f32, Category::inputs, device);
+  batch.labels = labels();
+  if (settings_.augmentation.mixes()) batch.partners = labels();
+  const bool was_training = model_.training();
+  model_.set_training(true);
+  const Tensor root = forward(batch, 1, nullptr);
+  model_.set_training(was_training);
+  return root;
+}
+
+Plan Trainer::plan() {
+  PlannedStep step = plan_memory(
+      settings_.checkpoint, settings_.memory_budget, std::min(settings_.recipe.batch, loader_.images()),
+      [&](int64_t images) { return forward_to_plan(images); }, device_of(model_));
+  choices_ = std::move(step.choices);
+  return step.plan;
+}
+
+std::string Trainer::memory_svg() {
+  const int64_t images = std::min(settings_.recipe.batch, loader_.images());
+  const std::vector<Moment> moments = trace_step(
+      tape_options(0), [&] { return forward_to_plan(images); }, device_of(model_));
+  return parabola::memory_svg(concat(settings_.title, ": memory of a step, batch ", images), moments,
+                              settings_.memory_budget);
+}
+
+TapeOptions Trainer::tape_options(uint64_t step) const {
+  return {.checkpoint = settings_.checkpoint,
+          .seed = settings_.seed,
+          .step = step,
+          .memory_budget = settings_.memory_budget,
+          .plan = choices_};
+}
+
 // Forward and backward of one batch, which has this share of the step's images: the gradients of all batches of a step
 // add up to that of the mean over its images. Returns the batch's own mean loss.
 double Trainer::differentiate(const Batch& batch, double share) {
   const auto number = static_cast<uint64_t>(epoch_ * loader_.batches() + batch_);  // in the run: keys random masks
-  Tape tape({.checkpoint = settings_.checkpoint, .seed = settings_.seed, .step = number});
+  Tape tape(tape_options(number));
   const double loss_before = epoch_score_.loss;
-  const Tensor loss = [&] {
-    const Tensor logits = model_(batch.images);
-    add_batch(epoch_score_, logits, batch.labels);
-    // The logits' handle ends here, so backward may free them.
-    return training_loss(logits, batch, settings_.recipe.label_smoothing);
-  }();
-  const double value = loss.item();
+  double value = 0;
+  const Tensor root = forward(batch, share, &value);
   // The epoch's loss is that which is minimised, not that of the labels alone.
   epoch_score_.loss = loss_before + (value - loss_before) * static_cast<double>(batch.labels.elements()) /
                                         static_cast<double>(epoch_score_.images);
@@ -75,7 +124,7 @@ double Trainer::differentiate(const Batch& batch, double share) {
     throw DivergedError(concat("training: the loss is ", value, " at step ", steps_ + 1,
                                ", expected a finite number; a smaller --lr or --clip 1 usually helps"));
   if (settings_.first_step) std::exchange(settings_.first_step, nullptr)(tape);
-  tape.backward(loss * Tensor::full({}, share, loss.dtype(), Category::inputs, loss.device()));
+  tape.backward(root);
   return value;
 }
 

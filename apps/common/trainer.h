@@ -12,7 +12,7 @@
 #include "apps/common/progress.h"
 #include "apps/common/records.h"
 #include "engine/core/error.h"
-#include "engine/tape/tape.h"
+#include "engine/tape/plan.h"
 #include "layers/models/models.h"
 #include "optim/ema.h"
 #include "optim/optimizer.h"
@@ -28,11 +28,12 @@ struct TrainerSettings {
   Augmentation augmentation;
   Preprocessing preprocessing;
   Checkpoint checkpoint = Checkpoint::standard;
-  std::string folder;       // where state and log go; empty: nothing is kept
-  double save_every = 60;   // seconds between states within an epoch
-  bool final_only = false;  // measure test accuracy after the last epoch only (learning-rate search)
-  std::string label;        // of its progress line, before "epoch 2/3"; with one, no line about an epoch stays
-  int64_t steps_after = 0;  // steps of runs to come, for the time left
+  size_t memory_budget = no_budget;  // of a step, in bytes; for Checkpoint::automatic
+  std::string folder;                // where state and log go; empty: nothing is kept
+  double save_every = 60;            // seconds between states within an epoch
+  bool final_only = false;           // measure test accuracy after the last epoch only (learning-rate search)
+  std::string label;                 // of its progress line, before "epoch 2/3"; with one, no line about an epoch stays
+  int64_t steps_after = 0;           // steps of runs to come, for the time left
   std::function<void(const Tape&)> first_step = {};  // called once, between a forward and its backward
 };
 
@@ -62,6 +63,10 @@ class Trainer {
   // stood. UsageError where the state is of another run.
   bool resume(const std::string& folder);
   void set_top1_before(double top1) { result_.top1_before = top1; }
+  // What a step of a whole batch takes, the most that one of this run does; from then on steps follow this plan.
+  // UsageError where it cannot keep the budget.
+  Plan plan();
+  std::string memory_svg();  // a drawing of that step; call plan() first
   // One step of every phase (training, evaluation, a state in the run's folder), after which weights, statistics,
   // moments, position and folder are as before: what would fail at the end of an epoch fails at the start. Nothing
   // where nothing is left to train.
@@ -76,6 +81,9 @@ class Trainer {
   int64_t next_images() const;
   double step(int64_t images);
   Score measure();
+  TapeOptions tape_options(uint64_t step) const;
+  Tensor forward(const Batch& batch, double share, double* loss);
+  Tensor forward_to_plan(int64_t images);
   double differentiate(const Batch& batch, double share);
   void save_state() const;
   void write_state(const std::string& path) const;
@@ -92,6 +100,7 @@ class Trainer {
   // Position and sums of the epoch under way: what a state holds.
   int64_t epoch_ = 0, batch_ = 0, steps_ = 0;
   Score epoch_score_;
+  std::shared_ptr<const StepPlan> choices_;  // null: none was asked for
   TrainerResult result_;
   Curves curves_;
   std::unique_ptr<JsonLines> log_;

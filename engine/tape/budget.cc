@@ -4,6 +4,7 @@
 
 #include "engine/core/error.h"
 #include "engine/core/memory.h"
+#include "engine/tape/executor.h"
 #include "engine/tape/tape.h"
 
 namespace parabola {
@@ -18,19 +19,23 @@ double work_of(const Cost& cost) { return 1 + cost.flops + cost.bytes_read + cos
 
 }  // namespace
 
-// Evicts until `request` more bytes have room.
+// Evicts until `request` more bytes have room. A plan's own limit may be exceeded, where shapes are not those that it
+// was made for; the budget never.
 void Tape::make_room(std::string_view who, size_t request, Device device) {
   const size_t budget = options_.memory_budget;
-  if (budget == no_budget) return;
+  const size_t limit = options_.plan ? std::min(budget, options_.plan->limit) : budget;
+  if (limit == no_budget) return;
   const Memory& memory = Memory::of(device);
-  while (request > budget || memory.activation_bytes() > budget - request) {
+  const auto fits = [&](size_t bytes) { return request <= bytes && memory.activation_bytes() <= bytes - request; };
+  while (!fits(limit)) {
     Storage* storage = least_worth(device);
-    if (!storage)
-      refuse(who, concat(bytes_text(memory.activation_bytes()), " alive and ", bytes_text(request), " to come"),
-             device);
+    if (!storage) break;
     storage->evict();
     settle({storage});
+    Executor::instance().note(Moment::Kind::eviction, device);
   }
+  if (!fits(budget))
+    refuse(who, concat(bytes_text(memory.activation_bytes()), " alive and ", bytes_text(request), " to come"), device);
 }
 
 // The storage with the least cost / (bytes x age); the first in the tape's order where several have it. Null: all is in
@@ -84,7 +89,7 @@ bool Tape::can_replay(const Node& node) const {
 }
 
 void Tape::require_progress(const Node& node, Device device) {
-  if (options_.memory_budget == no_budget) return;
+  if (options_.memory_budget == no_budget && !options_.plan) return;
   if (++replays_ > most_replays_per_node * nodes_.size())
     refuse(node.op->name, concat("more than ", most_replays_per_node, " replays an op to keep it"), device);
 }

@@ -78,6 +78,7 @@ void Executor::forward(const OpDef& op, const ForwardArgs& args, size_t workspac
   Workspace workspace(workspace_bytes, device);
   ForwardArgs with_workspace = args;
   with_workspace.workspace = workspace.block();
+  note(args.replay ? Moment::Kind::replay : Moment::Kind::forward, device);
   if (args.replay)
     work.replay_flops += cost.flops;
   else
@@ -96,12 +97,19 @@ void Executor::backward(const OpDef& op, const BackwardArgs& args, size_t worksp
   Workspace workspace(workspace_bytes, device);
   BackwardArgs with_workspace = args;
   with_workspace.workspace = workspace.block();
+  note(Moment::Kind::backward, device);
   work.add(cost);
   if (planning) return;
   with_workspace.step = step_on(device);
   with_workspace.stream = stream_of(device);
   kernel(with_workspace);
   if (check_finite) require_finite(op, "backward", args.input_gradients, device);
+}
+
+void Executor::note(Moment::Kind kind, Device device) {
+  if (!moments) return;
+  const Memory& memory = Memory::of(device);
+  moments->push_back({kind, memory.live_bytes(Category::activations), memory.live_bytes(Category::workspace)});
 }
 
 // Kernels on a device read the record from there; it is sent again when it has changed.

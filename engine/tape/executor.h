@@ -16,17 +16,26 @@ struct WorkCounters {
   void add(const Cost& cost) { flops += cost.flops, bytes += cost.bytes_read + cost.bytes_written; }
 };
 
+// A moment of a step, for drawings: activation bytes while a kernel runs, or when bytes have been evicted for a budget.
+struct Moment {
+  enum class Kind : uint8_t { forward, replay, backward, eviction } kind;
+  size_t activations, workspace;
+};
+
 class Executor {
  public:
   static Executor& instance();
 
   StepRecord step;  // what kernels read of the current step
   WorkCounters work;
-  bool planning = false;      // kernels are not called: plan.h
+  bool planning = false;                   // kernels are not called: plan.h
+  std::vector<Moment>* moments = nullptr;  // where each moment goes; null: nowhere
   bool check_finite = false;  // debug mode: Error naming the op and scope that produced the first NaN or Inf
 
   void forward(const OpDef& op, const ForwardArgs& args, size_t workspace_bytes, const Cost& cost, Device device);
   void backward(const OpDef& op, const BackwardArgs& args, size_t workspace_bytes, const Cost& cost, Device device);
+
+  void note(Moment::Kind kind, Device device);
 
  private:
   const StepRecord* step_on(Device device);

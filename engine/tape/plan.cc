@@ -1,5 +1,7 @@
 #include "engine/tape/plan.h"
 
+#include <algorithm>
+
 #include "engine/core/memory.h"
 #include "engine/tape/executor.h"
 
@@ -9,13 +11,15 @@ namespace {
 // No kernel runs while one of these lives, and the work counted meanwhile is none of the caller's.
 class Planning {
  public:
-  Planning() : work_(executor_.work), planning_(executor_.planning) {
+  explicit Planning(std::vector<Moment>* moments) : work_(executor_.work), planning_(executor_.planning) {
     executor_.work = {};
     executor_.planning = true;
+    executor_.moments = moments;
   }
   ~Planning() {
     executor_.work = work_;
     executor_.planning = planning_;
+    executor_.moments = nullptr;
   }
   Planning(const Planning&) = delete;
   Planning& operator=(const Planning&) = delete;
@@ -27,24 +31,51 @@ class Planning {
   bool planning_;
 };
 
-}  // namespace
+// The options of a step that begins with `alive` bytes of others, which it is not to be charged with.
+TapeOptions beside(size_t alive, TapeOptions options) {
+  const auto more = [&](size_t bytes) {
+    return bytes == no_budget ? no_budget : bytes + std::min(alive, no_budget - 1 - bytes);
+  };
+  options.memory_budget = more(options.memory_budget);
+  if (options.plan && alive > 0) {
+    auto plan = std::make_shared<StepPlan>(*options.plan);
+    plan->limit = more(plan->limit);
+    options.plan = std::move(plan);
+  }
+  return options;
+}
 
-Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss) {
-  const Planning planning;
-  Memory& memory = Memory::of(Device{});
+Plan plan(const TapeOptions& options, const std::function<Tensor()>& loss, Device device,
+          const std::function<void(const Tape&)>& between, std::vector<Moment>* moments) {
+  const Planning planning(moments);
+  Memory& memory = Memory::of(device);
   const size_t before = memory.activation_bytes();
   memory.reset_peak();
   Plan plan;
   {
-    Tape tape(options);
+    Tape tape(beside(before, options));
     const Tensor root = loss();
     plan.saved_bytes = memory.activation_bytes() - before;
+    if (between) between(tape);
     tape.backward(root);
   }
   plan.peak_bytes = memory.peak_activation_bytes() - before;
   plan.flops = planning.work().flops;
   plan.replay_flops = planning.work().replay_flops;
   return plan;
+}
+
+}  // namespace
+
+Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device,
+               const std::function<void(const Tape&)>& between) {
+  return plan(options, loss, device, between, nullptr);
+}
+
+std::vector<Moment> trace_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device) {
+  std::vector<Moment> moments;
+  plan(options, loss, device, nullptr, &moments);
+  return moments;
 }
 
 }  // namespace parabola

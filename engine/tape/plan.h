@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "engine/core/tensor.h"
+#include "engine/tape/executor.h"
 #include "engine/tape/tape.h"
 
 namespace parabola {
@@ -14,8 +15,14 @@ struct Plan {
   double flops = 0, replay_flops = 0;      // of forward and backward; of recomputation
 };
 
-// Plans the step whose forward pass is `loss`, which is called once with a tape open and returns a scalar of it. On the
-// CPU. What `loss` reads from a tensor's memory itself, not by an op, is undefined.
-Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss);
+// Plans the step whose forward pass is `loss`, which is called once with a tape open and returns a scalar of it. Its
+// tensors are on `device`. What `loss` reads from a tensor's memory itself, not by an op, is undefined. A budget, and
+// the limit of a plan, are taken as if nothing else were alive; MemoryError where they cannot be kept. between: called
+// when forward has ended.
+Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device = {},
+               const std::function<void(const Tape&)>& between = nullptr);
+
+// The same step, moment by moment.
+std::vector<Moment> trace_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device = {});
 
 }  // namespace parabola

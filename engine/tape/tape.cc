@@ -53,6 +53,13 @@ bool Tape::is_open(uint64_t serial) const {
   return false;
 }
 
+// What the plan says of the node that is recorded next; null where it knows none such.
+const StepPlan::Choice* Tape::planned(const OpDef& op) const {
+  const bool known = options_.plan && nodes_.size() < options_.plan->nodes.size();
+  const StepPlan::Choice* choice = known ? &options_.plan->nodes[nodes_.size()] : nullptr;
+  return choice && choice->op == &op ? choice : nullptr;
+}
+
 // Explicit marks win, then the run's policy, then the op's default.
 Policy Tape::policy_of(const OpDef& op) const {
   if (PolicyScope::current() != Policy::automatic) return PolicyScope::current();
@@ -60,7 +67,7 @@ Policy Tape::policy_of(const OpDef& op) const {
     case Checkpoint::none: return Policy::save;
     case Checkpoint::blocks: return Policy::recompute;
     case Checkpoint::standard: return op.policy == Policy::recompute ? Policy::recompute : Policy::save;
-    case Checkpoint::automatic: return Policy::automatic;
+    case Checkpoint::automatic: return planned(op) ? planned(op)->policy : Policy::automatic;
   }
   return Policy::save;
 }
@@ -112,6 +119,7 @@ std::vector<Tensor> Tape::record(const OpDef& op, std::span<const Tensor> inputs
   const bool automatic = options_.checkpoint == Checkpoint::automatic;
   const bool roomy = options_.checkpoint == Checkpoint::none || (automatic && options_.memory_budget == no_budget);
   if (differentiable) node.variant = roomy ? op.variants - 1 : 0;
+  if (differentiable && automatic && planned(op)) node.variant = planned(op)->variant;
   if (!op.view) node.policy = policy_of(op);
   const bool evictable = automatic && !op.view && PolicyScope::current() != Policy::save;
   node.live = evictable || node.policy == Policy::recompute;
@@ -207,7 +215,7 @@ void Tape::unreferenced(Storage& storage) {
 }
 
 // Whether nothing is lost with the bytes for now: what nobody is going to read before one more eviction has happened.
-// Once backward has begun, this holds for what is marked as well: replays to come wait for it.
+// A plan may have a value stay for replays to come; when backward has begun, all these wait for it.
 bool Tape::has_gone_by(const Storage& storage) const {
   return storage.evictable && storage.reads == 0 && storage.waiting == 0 &&
          (storage.policy == Policy::automatic || finished_);
@@ -273,7 +281,7 @@ void Tape::keep(const Tensor& tensor) {
 }
 
 CheckpointScope::CheckpointScope(std::string_view name, const Tensor& input) : scope_(name) {
-  // `none` already keeps what backward reads, and under `auto` the budget decides; more would only cost memory.
+  // `none` already keeps what backward reads, and under `auto` the plan knows better; more would only cost memory.
   Tape* tape = Tape::current();
   const auto keeps = [](Checkpoint policy) { return policy == Checkpoint::standard || policy == Checkpoint::blocks; };
   if (tape && input && keeps(tape->options().checkpoint)) tape->keep(input);

@@ -27,12 +27,24 @@ namespace parabola {
 
 // The run's policy. none: keep all that backward reads, and the richest variant of every op (quadratic ops keep a and
 // b). standard ("default" on the command line): the ops' defaults; inputs of checkpoint scopes stay. blocks: only the
-// inputs of checkpoint scopes stay. automatic ("auto"): what backward reads stays while the budget has room; checkpoint
-// scopes mean nothing.
+// inputs of checkpoint scopes stay. automatic ("auto"): what backward reads stays while the budget has room, or what
+// the plan says; checkpoint scopes mean nothing.
 enum class Checkpoint : uint8_t { none, standard, blocks, automatic };
 std::string_view name_of(Checkpoint checkpoint);
 
 constexpr size_t no_budget = std::numeric_limits<size_t>::max();
+
+// What a step under Checkpoint::automatic is to do, node by node (solver.h). Advice: a node whose op is another one
+// than the plan's does without, and the budget is kept whatever the plan says.
+struct StepPlan {
+  struct Choice {
+    const OpDef* op;
+    Policy policy = Policy::automatic;
+    int variant = 0;
+  };
+  std::vector<Choice> nodes;
+  size_t limit = no_budget;  // evict beyond so many bytes, though the budget may have room for more
+};
 
 struct TapeOptions {
   Checkpoint checkpoint = Checkpoint::standard;
@@ -40,6 +52,7 @@ struct TapeOptions {
   uint64_t step = 0;
   // The most activation bytes alive at once on each device. Implies Checkpoint::automatic.
   size_t memory_budget = no_budget;
+  std::shared_ptr<const StepPlan> plan = nullptr;
 };
 
 struct Node {
@@ -73,6 +86,7 @@ class Tape final : private StorageOwner {
 
   const std::deque<Node>& nodes() const { return nodes_; }
   const TapeOptions& options() const { return options_; }
+  const Storage& storage_of(int value) const { return *values_[static_cast<size_t>(value)].storage; }
   uint64_t serial() const { return serial_; }
   bool finished() const { return finished_; }  // backward has begun
 
@@ -96,6 +110,7 @@ class Tape final : private StorageOwner {
   int value_of(const Tensor& tensor);
   int add_value(std::shared_ptr<Storage> storage, const TensorSpec& spec, int64_t offset, bool needs_gradient);
   bool is_open(uint64_t serial) const;  // this tape, or one around it
+  const StepPlan::Choice* planned(const OpDef& op) const;
   Policy policy_of(const OpDef& op) const;
   Storage* own(int value) const;  // null: absent, or no result of this tape
   void count_uses(Node& node);

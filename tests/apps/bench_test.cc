@@ -42,13 +42,38 @@ TEST_CASE("bench: --plan knows each policy's bytes and replayed work, and refuse
   const ProgramResult run = run_program(model + Arguments{"--plan", "--json", "-"});
   REQUIRE_MESSAGE(run.code == 0, run.err);
   const std::vector<Json> plans = records_in(run.out);
-  REQUIRE(plans.size() == 3);
+  REQUIRE(plans.size() > 4);
   const Json measured = result_of(model + Arguments{"--checkpoint", "blocks"});
   CHECK(plans[2].at("checkpoint") == "blocks");
   for (const char* key : {"peak_activation_bytes", "saved_activation_bytes", "replay_flops"})
     CHECK_MESSAGE(plans[2].at(key) == measured.at(key), key);
+  // Then budgets, from what is needed to keep all down to the least that is possible.
+  double replayed = 0;
+  CHECK(plans[3].at("replay_flops") == 0);
+  for (size_t i = 3; i < plans.size(); ++i) {
+    CHECK(plans[i].at("checkpoint") == "auto");
+    CHECK(plans[i].at("peak_activation_bytes") <= plans[i].at("memory_budget"));
+    CHECK(plans[i].at("replay_flops").get<double>() >= replayed);
+    replayed = plans[i].at("replay_flops");
+  }
+  const Json least = result_of(model + Arguments{"--memory-budget", plans.back().at("memory_budget").dump()});
+  for (const char* key : {"peak_activation_bytes", "saved_activation_bytes", "replay_flops"})
+    CHECK_MESSAGE(plans.back().at(key) == least.at(key), key);
   for (const Arguments& with : {Arguments{"--mode", "infer"}, Arguments{"--checkpoint", "none"}})
     check_error(run_program(model + Arguments{"--plan"} + with), 2, "--plan: no effect with " + with[0]);
+}
+
+TEST_CASE("bench: --fit finds the largest batch within a budget, and a budget that cannot be kept is refused") {
+  const Arguments model{"bench", "--model", "mlp"};
+  const Json fit = result_of(model + Arguments{"--fit", "--memory-budget", "1MB"});
+  CHECK(fit.at("peak_activation_bytes") <= 1'000'000);
+  const int64_t batch = fit.at("batch");
+  const auto plan = [&](int64_t images) {
+    return run_program(model + Arguments{"--plan", "--memory-budget", "1MB", "--batch", std::to_string(images)});
+  };
+  CHECK(plan(batch).code == 0);
+  check_error(plan(batch + 1), 2, "--memory-budget: got 1000000 bytes (976.6 KiB), expected at least ");
+  check_error(run_program(model + Arguments{"--fit", "--memory-budget", "1"}), 2, "for a batch of 1; ");
 }
 
 TEST_CASE("bench: inference keeps nothing") {

@@ -159,6 +159,21 @@ TEST_CASE("flags: values out of range are refused, each naming flag, value and r
   CHECK(refusal(train + "--device gpu") == "--device: got \"gpu\", expected cpu, cuda or cuda:N");
 }
 
+TEST_CASE("flags: sizes of memory are whole numbers of bytes or of a unit, and imply --checkpoint auto") {
+  const std::string train = "train --model m --data d --memory-budget ";
+  CHECK(parse(train + "256MiB").memory_budget == size_t{256} << 20);
+  CHECK(parse(train + "2GB").memory_budget == 2'000'000'000);
+  CHECK(parse(train + "4KiB").memory_budget == 4096);
+  CHECK(parse(train + "123456").memory_budget == 123456);
+  CHECK(parse(train + "1GiB").checkpoint == "auto");
+  CHECK(parse(train + "1GiB --checkpoint auto").checkpoint == "auto");
+  for (const char* size : {"0", "0MiB", "-1", "1.5GiB", "lots", "MiB", "1mib", "1 GB", "99999999999GiB", "1e9"}) {
+    const std::string message = refusal(train + size);
+    CAPTURE(message);
+    CHECK((message.starts_with("--memory-budget: got \"") || message.find("not a flag") != std::string::npos));
+  }
+}
+
 TEST_CASE("flags: what this app does not know is refused, with a guess where one is near") {
   const std::string train = "train --model m --data d ";
   CHECK(refusal(train + "--epoch 3") == "--epoch: unknown flag, did you mean --epochs?");
@@ -204,17 +219,17 @@ TEST_CASE("flags: contradictions are refused") {
   }
   CHECK(refusal(adapt + "--optimizer adamw --momentum 0.9").starts_with("--momentum: no effect"));
   CHECK(refusal("train --model m --data d --allow-missing x").starts_with("--allow-missing: no effect"));
-  CHECK(refusal(adapt + "--memory-budget 1GB --checkpoint blocks").starts_with("--memory-budget: "));
+  CHECK(refusal(adapt + "--memory-budget 1GB --checkpoint blocks") ==
+        "--memory-budget: got --checkpoint blocks as well, expected auto or none given");
+  CHECK(refusal("bench --model m --mode infer --memory-budget 1GB").starts_with("--memory-budget: no effect here"));
+  CHECK(refusal("bench --op relu --checkpoint auto").starts_with("--checkpoint auto: no effect here"));
+  CHECK(refusal("bench --model m --fit") == "--memory-budget: missing, expected a size for --fit");
+  CHECK(refusal("bench --model m --fit --memory-budget 1GB --batch 3").starts_with("--fit: no effect with --batch"));
 }
 
 TEST_CASE("flags: what later issues build is refused and says so") {
   const std::string train = "train --model m --data d ", bench = "bench --model m ";
-  for (const char* flag : {"--memory-budget 1GB"})
-    CHECK(refusal(train + flag).find(": not built yet, expected a run without it") != std::string::npos);
-  for (const char* flag : {"--fit", "--profile", "--memory-budget 1GB"})
-    CHECK(refusal(bench + flag).find(": not built yet, expected a run without it") != std::string::npos);
-  CHECK(refusal(train + "--checkpoint auto") ==
-        "--checkpoint: auto is not built yet, expected none, default or blocks");
+  CHECK(refusal(bench + "--profile").find(": not built yet, expected a run without it") != std::string::npos);
   for (const char* word : {"bf16", "f16"})
     CHECK(refusal(train + "--dtype " + word).ends_with(" is not built yet, expected f32 or tf32"));
 }
@@ -233,7 +248,7 @@ TEST_CASE("flags: help lists every flag that the app has, and no other") {
     CHECK(train.find(flag) != std::string::npos);
   CHECK(train.find("--rank") == std::string::npos);
   CHECK(bench.find("--rank N") != std::string::npos);
-  CHECK(bench.find("Known, but not built yet: --profile, --fit, --memory-budget") != std::string::npos);
+  CHECK(bench.find("Known, but not built yet: --profile") != std::string::npos);
   CHECK(inspect.find("Usage: inspect FILE...") != std::string::npos);
   CHECK(inspect.find("--model") == std::string::npos);
   for (const std::string& text : {train, inspect, bench, help("adapt"), help("evaluate")}) {

@@ -1,7 +1,9 @@
 // The memory budget: never exceeded, the same bits, and refused with reasons where it cannot be kept.
+#include <cmath>
+
 #include "engine/core/error.h"
 #include "engine/tape/executor.h"
-#include "engine/tape/plan.h"
+#include "engine/tape/solver.h"
 #include "tests/support/test.h"
 #include "tests/tape/random_net.h"
 
@@ -23,9 +25,10 @@ struct Step {
   double replay_flops = 0;
 };
 
-Step run(uint32_t seed, const TapeOptions& options, bool marked = false) {
+Step run(uint32_t seed, const TapeOptions& options, bool marked = false, bool may_hold = true) {
   Executor::instance().work = {};
   RandomNet net(seed, marked);
+  net.holds &= may_hold;
   const size_t before = activation_bytes();
   Memory::of({}).reset_peak();
   Step step;
@@ -156,6 +159,75 @@ TEST_CASE("budget: random nets under random budgets have the same bits, and thei
       }
     CHECK(refused == 1);
   }
+}
+
+TEST_CASE("budget: planned runs of random nets: peak as planned, same bits, no more work than with a smaller budget") {
+  const uint32_t nets = long_tests() ? 1000 : 50;
+  for (uint32_t seed = 0; seed < nets; ++seed) {
+    INFO("net ", seed);
+    const bool marked = seed % 2 == 1;
+    const Step free = run(seed, {.checkpoint = Checkpoint::none, .seed = seed, .step = 5});
+    const size_t base = activation_bytes();
+    const Frontier frontier([&] {
+      RandomNet net(seed, marked);
+      net.holds = false;  // plans come one after the other
+      return net.forward();
+    });
+    const size_t least = frontier.smallest_budget();
+    CHECK(frontier.within(least - 1) == nullptr);
+    double work = INFINITY, replayed = INFINITY;
+    for (size_t budget = least; budget <= free.peak + tensor; budget += tensor / 2) {
+      INFO("budget ", budget);
+      const PlannedStep* planned = frontier.within(budget);
+      REQUIRE(planned);
+      CHECK(planned->plan.flops + planned->plan.replay_flops <= work);
+      CHECK(planned->plan.replay_flops <= replayed);
+      work = planned->plan.flops + planned->plan.replay_flops;
+      replayed = planned->plan.replay_flops;
+      const Step step =
+          run(seed, {.seed = seed, .step = 5, .memory_budget = base + budget, .plan = planned->choices}, marked, false);
+      CHECK(step.outcome == free.outcome);
+      CHECK(step.peak == planned->plan.peak_bytes);
+      CHECK(step.peak <= budget);
+      CHECK(step.replay_flops == planned->plan.replay_flops);
+    }
+  }
+}
+
+TEST_CASE("budget: a plan of another step is no more than advice") {
+  const auto loss = [](int length) {
+    return [length] { return chain(leaf({0.5F, -1, 0.25F, 1, -0.5F, 0.75F, 1, -1}), length); };
+  };
+  const Frontier frontier(loss(20));
+  const auto choices = frontier.steps().front().choices;
+  const size_t base = activation_bytes();
+  for (int length : {5, 19, 21, 25}) {
+    size_t peak = 0;
+    const size_t budget = Frontier(loss(25)).smallest_budget() + 4 * tensor;
+    CHECK(gradient_of_chain({.memory_budget = base + budget, .plan = choices}, length, &peak) ==
+          gradient_of_chain({.checkpoint = Checkpoint::none}, length));
+    CHECK(peak <= budget);
+  }
+}
+
+TEST_CASE("budget: whatever fails under a budget leaves no byte behind, 1,000 times") {
+  const Tensor x = leaf({0.5F, -1, 0.25F, 1, -0.5F, 0.75F, 1, -1});
+  const size_t before = activation_bytes();
+  int failures = 0;
+  for (int i = 0; i < 1000; ++i) {
+    set_fault(i % 3 == 0 ? Fault::forward : i % 3 == 1 ? Fault::replay : Fault::backward, i / 3 % 9);
+    try {
+      Tape tape({.memory_budget = before + (i % 5 == 0 ? 3 : 8) * tensor});
+      tape.backward(chain(x, 12));
+    } catch (const Error&) {
+      ++failures;
+    }
+    set_fault(Fault::none);
+    REQUIRE(activation_bytes() == before);
+    REQUIRE(Tape::current() == nullptr);
+    REQUIRE(Scope::current().empty());
+  }
+  CHECK(failures > 750);
 }
 
 }  // namespace parabola

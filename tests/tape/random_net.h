@@ -29,7 +29,7 @@ class RandomNet {
       for (int64_t k = 0; k < n; ++k) values.push_back(net_.uniform(-1, 1));  // all ops keep values within these bounds
       leaves.push_back(leaf(values, i == 0 || net_.below(4) != 0));
     }
-    holds_ = net_.below(2) == 0;
+    holds = net_.below(2) == 0;
     length_ = 3 + net_.below(25);
   }
 
@@ -54,11 +54,12 @@ class RandomNet {
     Tensor total = square(leaves[0]);
     for (const Tensor& value : held)
       if (net_.below(2) == 0) total = scale(total + value, 0.5F);
-    if (!holds_) held.clear();
+    if (!holds) held.clear();
     return sum(total);
   }
 
   std::vector<Tensor> leaves, held;
+  bool holds = false;  // on to some of its values when forward has ended
   const Tensor counter = leaf({0}, false);
   std::set<int> checkpoints;
 
@@ -86,7 +87,7 @@ class RandomNet {
   }
 
   Random net_, marks_;
-  bool marked_, holds_ = false;
+  bool marked_;
   uint32_t length_ = 0;
 };
 

@@ -1,0 +1,110 @@
+// Training under memory budgets: for every kind of model, whatever the policy and down to the smallest budget, weights,
+// statistics and the optimizer's state have the same bits after some steps.
+#include "data/preprocess.h"
+#include "engine/core/memory.h"
+#include "engine/ops/binary.h"
+#include "engine/ops/cross_entropy.h"
+#include "engine/ops/dropout.h"
+#include "engine/tape/executor.h"
+#include "engine/tape/solver.h"
+#include "layers/models/models.h"
+#include "optim/adamw.h"
+#include "tests/layers/small_nets.h"
+#include "tests/support/test.h"
+
+namespace parabola {
+namespace {
+
+constexpr int64_t batch = 4;
+
+Tensor images_of(const SmallNet& net, int step) {
+  const Preprocessing how = Preprocessing::parse(models::info(net.model).preprocessing);
+  std::vector<float> values(static_cast<size_t>(batch * how.height * how.width * how.channels()));
+  Random random({.seed = 5, .stream = Stream::test, .item = static_cast<uint32_t>(step)});
+  for (float& value : values) value = random.uniform(-1, 1);
+  return Tensor::from(values, {batch, how.height, how.width, how.channels()});
+}
+
+// With dropout on the images and with mixed targets; the model draws its drop paths.
+Tensor loss_of(Module& model, const Tensor& images, const Tensor& labels, const Tensor& partners) {
+  const auto times = [](double factor, const Tensor& loss) {
+    return loss * Tensor::full({}, factor, loss.dtype(), Category::inputs);
+  };
+  const Tensor logits = model(dropout(images, 0.25));
+  return times(0.75, cross_entropy(logits, labels)) + times(0.25, cross_entropy(logits, partners));
+}
+
+struct Trained {
+  std::vector<std::vector<float>> values;  // of weights and statistics, then of the optimizer
+  size_t peak = 0;
+  double replay_flops = 0;
+};
+
+Trained train(const SmallNet& net, const TapeOptions& options, int steps) {
+  const auto model = net.create(0.2, 1);
+  model->set_training(true);
+  AdamW optimizer(trainable(*model), {.lr = 1e-3});
+  const Tensor labels = Tensor::full({batch}, 1, DType::i32, Category::inputs),
+               partners = Tensor::full({batch}, 2, DType::i32, Category::inputs);
+  Memory& memory = Memory::of(Device{});
+  Trained result;
+  for (int step = 0; step < steps; ++step) {
+    const Tensor images = images_of(net, step);
+    const size_t before = memory.activation_bytes();
+    memory.reset_peak();
+    Executor::instance().work = {};
+    {
+      TapeOptions now = options;
+      now.step = static_cast<uint64_t>(step);
+      if (now.memory_budget != no_budget) now.memory_budget += before;
+      Tape tape(now);
+      const Tensor loss = loss_of(*model, images, labels, partners);
+      tape.backward(loss);
+    }
+    result.peak = std::max(result.peak, memory.peak_activation_bytes() - before);
+    result.replay_flops = Executor::instance().work.replay_flops;
+    optimizer.step();
+  }
+  for (const Module::Entry& entry : model->tensors()) result.values.push_back(entry.tensor->to_vector<float>());
+  for (const Tensor& tensor : optimizer.state()) result.values.push_back(tensor.to_vector<float>());
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "budget: every model, every policy, and auto at five budgets: the same bits, and the bytes that were planned") {
+  const int steps = long_tests() ? 20 : 3;
+  for (const SmallNet& net : small_nets) {
+    CAPTURE(net.model);
+    const Trained expected = train(net, {.checkpoint = Checkpoint::none}, steps);
+    for (const Checkpoint checkpoint : {Checkpoint::standard, Checkpoint::blocks})
+      CHECK(train(net, {.checkpoint = checkpoint}, steps).values == expected.values);
+
+    const auto model = net.create(0.2, 1);
+    model->set_training(true);
+    const Tensor images = images_of(net, 0), labels = Tensor::full({batch}, 1, DType::i32, Category::inputs);
+    const Frontier frontier([&] { return loss_of(*model, images, labels, labels); });
+    const size_t least = frontier.smallest_budget();
+    double replayed = 0;
+    for (int i = 4; i >= 0; --i) {
+      const size_t budget = least + (expected.peak - least) / 4 * static_cast<size_t>(i);
+      CAPTURE(budget);
+      const PlannedStep* planned = frontier.within(budget);
+      REQUIRE(planned);
+      const Trained trained = train(net, {.memory_budget = budget, .plan = planned->choices}, steps);
+      CHECK(trained.values == expected.values);
+      CHECK(trained.peak == planned->plan.peak_bytes);
+      CHECK(trained.peak <= budget);
+      CHECK(trained.replay_flops == planned->plan.replay_flops);
+      CHECK(trained.replay_flops >= replayed);
+      replayed = trained.replay_flops;
+    }
+    // Without a plan, as where shapes change.
+    const Trained greedy = train(net, {.memory_budget = least + (expected.peak - least) / 2}, steps);
+    CHECK(greedy.values == expected.values);
+    CHECK(greedy.peak <= least + (expected.peak - least) / 2);
+  }
+}
+
+}  // namespace parabola
