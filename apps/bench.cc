@@ -6,6 +6,7 @@
 #include "apps/common/measure.h"
 #include "apps/common/memory_plan.h"
 #include "apps/common/op_bench.h"
+#include "apps/common/profile.h"
 #include "apps/common/run_app.h"
 #include "apps/common/setup.h"
 #include "apps/common/text.h"
@@ -13,6 +14,7 @@
 #include "engine/core/error.h"
 #include "engine/core/memory.h"
 #include "engine/core/thread_pool.h"
+#include "engine/io/atomic_file.h"
 #include "engine/ops/cross_entropy.h"
 #include "engine/tape/executor.h"
 #include "optim/sgd.h"
@@ -69,28 +71,25 @@ void draw_step(Module& model, const Batch& batch, const TapeOptions& options, co
   write_graph(file, StepReport(tape), title);
 }
 
-Measurement measure_training(Module& model, const Batch& batch, const TapeOptions& options) {
-  model.set_training(true);
-  // The rate only has to keep the weights in the range of numbers that training sees; 0.9 as in every recipe with SGD.
-  Sgd optimizer(trainable(model), {.lr = 1e-4, .momentum = 0.9});
+// One training step, or one pass without a tape: what is timed. Says the activation bytes after the forward pass.
+std::function<size_t()> step_of(Module& model, const Batch& batch, const TapeOptions& options, bool training) {
+  model.set_training(training);
   const Memory& memory = Memory::of(batch.images.device());
-  return measure(batch.images.device(), least_seconds, [&] {
+  if (!training)
+    return [&] {
+      model(batch.images);
+      return memory.activation_bytes();
+    };
+  // The rate only has to keep the weights in the range of numbers that training sees; 0.9 as in every recipe with SGD.
+  const auto optimizer = std::make_shared<Sgd>(trainable(model), Sgd::Options{.lr = 1e-4, .momentum = 0.9});
+  return [&, optimizer] {
     Tape tape(options);
     const Tensor loss = cross_entropy(model(batch.images), batch.labels);
     const size_t saved = memory.activation_bytes();
     tape.backward(loss);
-    optimizer.step();
+    optimizer->step();
     return saved;
-  });
-}
-
-Measurement measure_inference(Module& model, const Batch& batch) {
-  model.set_training(false);
-  const Memory& memory = Memory::of(batch.images.device());
-  return measure(batch.images.device(), least_seconds, [&] {
-    model(batch.images);
-    return memory.activation_bytes();
-  });
+  };
 }
 
 // A result record, of which `record` is the beginning that tells the model or op.
@@ -188,6 +187,29 @@ void run_fit(const Flags& flags, JsonLines& json, std::ostream& out) {
                  .add("replay_flops", plan.replay_flops));
 }
 
+void write_profile(const Flags& flags, const std::string& name, int64_t batch, const std::function<size_t()>& step,
+                   JsonLines& json, std::ostream& out) {
+  const Ceilings most = measure_ceilings(flags.device);
+  const Profile profile = profile_step(flags.device, most, step);
+  out << "\n"
+      << profile_table(profile, most) << "\nmeans, of a step of " << format_fixed(1e3 * profile.seconds, 2)
+      << " ms; most, measured now: " << describe(most)
+      << ";\nof bound: the time that the roofline allows, in shares of the time taken; drawn in profile.svg\n";
+  AtomicFile file("profile.svg");
+  file.write(
+      profile_svg(concat(name, ", ", flags.mode, ", batch ", batch, ", checkpoint ", flags.checkpoint), profile));
+  file.commit();
+  for (const KernelProfile& kernel : profile.kernels)
+    json.write(Record("kernel")
+                   .add("kernel", kernel.kernel)
+                   .add("calls", kernel.calls)
+                   .add("ms", 1e3 * kernel.seconds)
+                   .add("flops", kernel.flops)
+                   .add("bytes", kernel.bytes)
+                   .add("least_ms", 1e3 * kernel.least_seconds)
+                   .add("bound", bound_of(kernel)));
+}
+
 void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
   const ModelInfo& info = model_info(flags.model);
   const int64_t batch = flags.batch.value_or(info.train.batch);
@@ -207,8 +229,8 @@ void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
   if (!flags.graph.empty())
     draw_step(*loaded.model, images, options,
               concat(name_of(loaded), ", batch ", batch, ", checkpoint ", flags.checkpoint), flags.graph);
-  const Measurement m = flags.mode == "train" ? measure_training(*loaded.model, images, options)
-                                              : measure_inference(*loaded.model, images);
+  const auto step = step_of(*loaded.model, images, options, flags.mode == "train");
+  const Measurement m = measure(flags.device, least_seconds, step);
   const double images_per_second = static_cast<double>(batch) / m.median(), gflops = m.work.flops / m.median() / 1e9;
 
   Table table({"step ms", "least", "images/s", "GFLOP", "replayed", "GFLOP/s", "after forward", "peak"});
@@ -217,6 +239,7 @@ void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
              format_bytes(static_cast<int64_t>(m.saved_bytes)), format_bytes(static_cast<int64_t>(m.peak_bytes))});
   out << table.str() << "\nmedian of " << m.seconds.size() << " steps; bytes are those of activations\n";
 
+  if (flags.profile) write_profile(flags, name_of(loaded), batch, step, json, out);
   json.write(completed(Record("result").add("model", info.name), flags, batch, m));
 }
 
@@ -228,8 +251,7 @@ void run_ops(const Flags& flags, JsonLines& json, std::ostream& out) {
   const Ceilings most = measure_ceilings(flags.device);
   out << "run    " << (training ? "forward and backward" : "forward") << ", " << flags.device.str() << ", "
       << thread_pool().threads() << " threads, " << flags.dtype << "\n"
-      << "most   " << format_fixed(most.flops_per_second / 1e9, 1) << " GFLOP/s of multiply-adds, "
-      << format_fixed(most.bytes_per_second / 1e9, 1) << " GB/s of a copy, measured now\n\n"
+      << "most   " << describe(most) << ", measured now\n\n"
       << std::flush;
   Table table(
       {"op", "sizes", "forward ms", training ? "with backward" : "least", "GFLOP/s", "of most", "GB/s", "of a copy"});

@@ -92,12 +92,6 @@ class Parser {
   void files(Apps apps, std::vector<std::string>& target) {
     if (offers(apps)) positionals_ = &target;
   }
-  void planned(Apps apps, const char* flag) {
-    known_.push_back({flag, apps});
-    if (!offers(apps)) return;
-    planned_.push_back(flag);
-    cli_.footer("Known, but not built yet: " + join(planned_));
-  }
 
   bool given(const char* flag) const {
     for (const Entry& entry : entries_)
@@ -181,7 +175,7 @@ class Parser {
     throw UsageError(concat(printable(flag, 60), ": no value given, expected one behind it"));
   }
 
-  // `argument` is none of this app's: another app's flag, a planned one, a slip, or no flag at all.
+  // `argument` is none of this app's: another app's flag, a slip, or no flag at all.
   [[noreturn]] void refuse_argument(const std::string& argument) const {
     const std::string shown = printable(argument, 60);
     if (!argument.starts_with("-"))
@@ -192,7 +186,6 @@ class Parser {
     for (const Known& known : known_) {
       if (offers(known.apps)) names.push_back(known.flag.substr(2));
       if (known.flag != flag) continue;
-      if (offers(known.apps)) throw UsageError(flag + ": not built yet, expected a run without it");
       for (const auto& row : app_table)
         if (known.apps & row.app) owners.push_back(row.name);
     }
@@ -208,7 +201,6 @@ class Parser {
   CLI::App cli_;
   std::vector<Entry> entries_;
   std::vector<Known> known_;  // every flag of every app
-  Words planned_;
   std::vector<std::string>* positionals_ = nullptr;
 };
 
@@ -322,7 +314,7 @@ void declare(Parser& p, Flags& f) {
           [&](Text t) { f.op = some_text(t, "an op's name"); });
   p.toggle(bench, "--plan", "say what a training step will take under each policy, and do not run it", f.plan);
   p.toggle(bench, "--fit", "find the largest batch whose training step keeps --memory-budget", f.fit);
-  p.planned(bench, "--profile");
+  p.toggle(bench, "--profile", "also a table of the kernels of a step, and profile.svg here", f.profile);
   p.value(all | demo, "--threads", "N", "CPU threads (default: all)", [&](Text t) { f.threads = whole(t, 1, 1024); });
   p.value(train | adapt | evaluate | predict | bench, "--device", "NAME", "cpu, cuda or cuda:N (default cpu)",
           [&](Text t) { f.device = device(t); });
@@ -374,6 +366,9 @@ void check_together(App app, const Parser& p, const Flags& f) {
   if ((f.memory_budget || f.checkpoint == "auto") && !trains)
     throw UsageError(concat(f.memory_budget ? "--memory-budget" : "--checkpoint auto",
                             ": no effect here, expected a model's training step"));
+  if (f.profile)
+    for (const char* flag : {"--op", "--plan", "--fit"})
+      if (p.given(flag)) throw UsageError(concat("--profile: no effect with ", flag, ", expected one of them"));
   if (f.fit) {
     require(f.memory_budget.has_value(), "--memory-budget", "a size for --fit");
     for (const char* flag : {"--batch", "--plan", "--graph"})

@@ -65,6 +65,7 @@ struct Flags {
   // running
   std::string mode = "train";           // bench: train, infer
   bool plan = false;                    // bench: what a training step will take under each policy
+  bool profile = false;                 // bench: time of each kernel of a step
   bool fit = false;                     // bench: the largest batch under the budget
   std::string op;                       // bench: time this op (or all) instead of a model
   std::optional<int64_t> threads;       // 1 to 1024; default: all cores

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <chrono>
 
+#include "apps/common/text.h"
 #include "engine/blas/peak.h"
+#include "engine/core/error.h"
 #include "engine/core/thread_pool.h"
 #include "engine/ops/linear.h"
 
@@ -83,6 +85,11 @@ Ceilings measure_ceilings(Device device) {
   });
   return {device.kind == DeviceKind::cpu ? cpu_flops_per_second() : cuda_flops_per_second(device),
           2.0 * static_cast<double>(from.bytes()) / seconds};
+}
+
+std::string describe(const Ceilings& most) {
+  return concat(format_fixed(most.flops_per_second / 1e9, 1), " GFLOP/s of multiply-adds, ",
+                format_fixed(most.bytes_per_second / 1e9, 1), " GB/s of a copy");
 }
 
 }  // namespace parabola

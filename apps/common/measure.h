@@ -1,6 +1,7 @@
 // What bench's two jobs share: timing of steps, and what this machine can do at most.
 #pragma once
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "engine/core/memory.h"
@@ -27,5 +28,6 @@ struct Ceilings {
   double flops_per_second, bytes_per_second;
 };
 Ceilings measure_ceilings(Device device);
+std::string describe(const Ceilings& most);  // "187.3 GFLOP/s of multiply-adds, 17.9 GB/s of a copy"
 
 }  // namespace parabola

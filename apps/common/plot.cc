@@ -7,12 +7,15 @@
 #include <map>
 
 #include "apps/common/axis.h"
+#include "apps/common/svg.h"
 #include "apps/common/text.h"
 #include "engine/core/error.h"
 #include "engine/io/strict_json.h"
 
 namespace parabola {
 namespace {
+
+using namespace svg;
 
 // Sizes in pixels.
 constexpr double width = 960, plot_height = 216, margin = 28, title_height = 62, panel_header = 34, x_axis_height = 26,
@@ -21,41 +24,6 @@ constexpr double letter = 7.4;  // width of an average letter at 13 pixels in De
 constexpr double bold_letter_share = 0.66;  // of a bold letter's width in its font size
 constexpr size_t longest_name = 28, most_markers = 40;
 
-constexpr const char* ink = "#1f2933";
-constexpr const char* muted = "#616e7c";
-constexpr const char* grid = "#e4e7eb";
-constexpr const char* baseline = "#9aa5b1";
-// Okabe and Ito's colours but yellow, which is hard to see on white.
-constexpr std::array palette = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"};
-
-struct Point {
-  double x, y;
-};
-
-std::string escape(std::string_view text) {
-  std::string out;
-  for (char c : valid_utf8(text)) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      // XML 1.0 knows no control characters, not even escaped.
-      default: out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-    }
-  }
-  return out;
-}
-
-std::string bold(std::string_view text) { return concat("<tspan font-weight=\"600\">", escape(text), "</tspan>"); }
-
-// A coordinate to a tenth of a pixel.
-std::string px(double value) {
-  std::string text = format_fixed(value, 1);
-  if (text.ends_with(".0")) text.resize(text.size() - 2);
-  return text == "-0" ? "0" : text;
-}
-
 std::string shortened(const std::string& name) {
   if (display_width(name) <= longest_name) return name;
   size_t end = 0;
@@ -63,29 +31,6 @@ std::string shortened(const std::string& name) {
     letters += (static_cast<unsigned char>(name[end]) & 0xc0) != 0x80;
   return name.substr(0, end) + "\u2026";
 }
-
-class Drawing {
- public:
-  void text(double x, double y, std::string_view anchor, int size, const char* color, const std::string& content) {
-    body_ += concat("<text x=\"", px(x), "\" y=\"", px(y), "\" font-size=\"", size, "\" fill=\"", color, "\"",
-                    anchor == "start" ? "" : concat(" text-anchor=\"", anchor, "\""), ">", content, "</text>\n");
-  }
-  void line(Point from, Point to, const char* color, const std::string& more = "") {
-    body_ += concat("<path d=\"M", px(from.x), " ", px(from.y), "L", px(to.x), " ", px(to.y), "\" stroke=\"", color,
-                    "\"", more, "/>\n");
-  }
-  void raw(const std::string& svg) { body_ += svg; }
-
-  std::string finish(double height, const std::string& title) const {
-    return concat("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"", px(width), "\" height=\"", px(height),
-                  "\" viewBox=\"0 0 ", px(width), " ", px(height), "\" role=\"img\" fill=\"none\" font-family=\"",
-                  "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif\">\n<title>",
-                  escape(title), "</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n", body_, "</svg>\n");
-  }
-
- private:
-  std::string body_;
-};
 
 // Colour and dash of each name, in the order in which the names first occur.
 class Styles {
@@ -351,7 +296,7 @@ std::string render_svg(const std::string& title, std::span<const Panel> panels) 
     const bool last_of_its_x = i + 1 == panels.size() || panels[i + 1].x_label != panels[i].x_label;
     y = draw_panel(drawing, panels[i], frame, styles, i, last_of_its_x && !panels[i].x_label.empty());
   }
-  return drawing.finish(y, title);
+  return drawing.finish(width, y, title);
 }
 
 std::vector<double> smoothed(std::span<const double> values, double window) {

@@ -1,5 +1,6 @@
 #include "engine/tape/executor.h"
 
+#include <chrono>
 #include <cmath>
 
 #include "engine/core/error.h"
@@ -71,6 +72,18 @@ Executor& Executor::instance() {
   return executor;
 }
 
+// Where moments are wanted, the latest one learns how long the kernel took.
+template <class Kernel>
+void Executor::run_timed(Device device, const Kernel& kernel) {
+  if (!moments) return kernel();
+  using Clock = std::chrono::steady_clock;
+  synchronize(device);
+  const Clock::time_point begun = Clock::now();
+  kernel();
+  synchronize(device);
+  moments->back().seconds = std::chrono::duration<double>(Clock::now() - begun).count();
+}
+
 void Executor::forward(const OpDef& op, const ForwardArgs& args, size_t workspace_bytes, const Cost& cost,
                        Device device) {
   const auto kernel = kernels_for(op, device).forward;
@@ -78,7 +91,7 @@ void Executor::forward(const OpDef& op, const ForwardArgs& args, size_t workspac
   Workspace workspace(workspace_bytes, device);
   ForwardArgs with_workspace = args;
   with_workspace.workspace = workspace.block();
-  note(args.replay ? Moment::Kind::replay : Moment::Kind::forward, device);
+  note(args.replay ? Moment::Kind::replay : Moment::Kind::forward, device, &op, cost);
   if (args.replay)
     work.replay_flops += cost.flops;
   else
@@ -86,7 +99,7 @@ void Executor::forward(const OpDef& op, const ForwardArgs& args, size_t workspac
   if (planning) return;
   with_workspace.step = step_on(device);
   with_workspace.stream = stream_of(device);
-  kernel(with_workspace);
+  run_timed(device, [&] { kernel(with_workspace); });
   if (check_finite) require_finite(op, "forward", args.outputs, device);
 }
 
@@ -97,19 +110,20 @@ void Executor::backward(const OpDef& op, const BackwardArgs& args, size_t worksp
   Workspace workspace(workspace_bytes, device);
   BackwardArgs with_workspace = args;
   with_workspace.workspace = workspace.block();
-  note(Moment::Kind::backward, device);
+  note(Moment::Kind::backward, device, &op, cost);
   work.add(cost);
   if (planning) return;
   with_workspace.step = step_on(device);
   with_workspace.stream = stream_of(device);
-  kernel(with_workspace);
+  run_timed(device, [&] { kernel(with_workspace); });
   if (check_finite) require_finite(op, "backward", args.input_gradients, device);
 }
 
-void Executor::note(Moment::Kind kind, Device device) {
+void Executor::note(Moment::Kind kind, Device device, const OpDef* op, const Cost& cost) {
   if (!moments) return;
   const Memory& memory = Memory::of(device);
-  moments->push_back({kind, memory.live_bytes(Category::activations), memory.live_bytes(Category::workspace)});
+  moments->push_back(
+      {kind, memory.live_bytes(Category::activations), memory.live_bytes(Category::workspace), op, cost});
 }
 
 // Kernels on a device read the record from there; it is sent again when it has changed.

@@ -16,10 +16,14 @@ struct WorkCounters {
   void add(const Cost& cost) { flops += cost.flops, bytes += cost.bytes_read + cost.bytes_written; }
 };
 
-// A moment of a step, for drawings: activation bytes while a kernel runs, or when bytes have been evicted for a budget.
+// A moment of a step, for drawings and tables: a kernel's run with the activation bytes that are alive meanwhile, or
+// the bytes left when some have been evicted for a budget.
 struct Moment {
   enum class Kind : uint8_t { forward, replay, backward, eviction } kind;
   size_t activations, workspace;
+  const OpDef* op = nullptr;  // the kernel's, with its cost and how long it took; 0 seconds where nothing is computed
+  Cost cost{};
+  double seconds = 0;
 };
 
 class Executor {
@@ -35,9 +39,11 @@ class Executor {
   void forward(const OpDef& op, const ForwardArgs& args, size_t workspace_bytes, const Cost& cost, Device device);
   void backward(const OpDef& op, const BackwardArgs& args, size_t workspace_bytes, const Cost& cost, Device device);
 
-  void note(Moment::Kind kind, Device device);
+  void note(Moment::Kind kind, Device device, const OpDef* op = nullptr, const Cost& cost = {});
 
  private:
+  template <class Kernel>
+  void run_timed(Device device, const Kernel& kernel);
   const StepRecord* step_on(Device device);
   struct SentStep {
     StepRecord record;

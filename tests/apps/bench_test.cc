@@ -63,6 +63,25 @@ TEST_CASE("bench: --plan knows each policy's bytes and replayed work, and refuse
     check_error(run_program(model + Arguments{"--plan"} + with), 2, "--plan: no effect with " + with[0]);
 }
 
+TEST_CASE("bench: --profile accounts for every kernel of a step, in a table, a drawing and records") {
+  const std::string folder = scratch_folder();
+  const ProgramResult run =
+      run_program({"bench", "--model", "convnext_mnist", "--batch", "2", "--profile", "--json", "profile.jsonl"},
+                  {.directory = folder});
+  REQUIRE_MESSAGE(run.code == 0, run.err);
+  const std::vector<Json> records = records_in(read_file(folder + "/profile.jsonl"));
+  double flops = 0;
+  for (const Json& record : records) {
+    if (record.at("event") != "kernel") continue;
+    CHECK(record.at("ms").get<double>() > 0);
+    CHECK(run.out.find(record.at("kernel").get<std::string>() + " ") != std::string::npos);
+    if (!record.at("kernel").get<std::string>().ends_with(" replay")) flops += record.at("flops").get<double>();
+  }
+  CHECK(flops == doctest::Approx(records.back().at("flops").get<double>()));
+  CHECK(run.out.find("between kernels") != std::string::npos);
+  CHECK(read_file(folder + "/profile.svg").find("layer_norm backward") != std::string::npos);
+}
+
 TEST_CASE("bench: --fit finds the largest batch within a budget, and a budget that cannot be kept is refused") {
   const Arguments model{"bench", "--model", "mlp"};
   const Json fit = result_of(model + Arguments{"--fit", "--memory-budget", "1MB"});

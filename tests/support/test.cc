@@ -130,7 +130,7 @@ std::string scratch_folder() {
 
 ProgramResult run_program(const std::vector<std::string>& arguments, const ProgramOptions& options) {
   const bool is_path = arguments.at(0).find('/') != std::string::npos;
-  const std::string program = is_path ? arguments[0] : build_folder() + "/bin/" + arguments[0];
+  const std::string program = is_path ? arguments[0] : fs::absolute(build_folder() + "/bin/" + arguments[0]).string();
 
   // All memory is allocated before fork(): another thread may hold the allocator's lock at that moment.
   std::vector<char*> argv, environment;
@@ -152,6 +152,7 @@ ProgramResult run_program(const std::vector<std::string>& arguments, const Progr
       const rlimit limit{static_cast<rlim_t>(*options.file_size_limit), static_cast<rlim_t>(*options.file_size_limit)};
       setrlimit(RLIMIT_FSIZE, &limit);
     }
+    if (!options.directory.empty() && chdir(options.directory.c_str()) != 0) _exit(126);
     execve(program.c_str(), argv.data(), environment.data());
     _exit(127);  // as a shell says "not found"
   }

@@ -64,6 +64,7 @@ struct ProgramResult {
 };
 
 struct ProgramOptions {
+  std::string directory = {};                   // where it runs; empty: here
   std::vector<std::string> environment = {};    // "NAME=value", added to this process's own
   std::optional<int64_t> file_size_limit = {};  // bytes that one written file may have (RLIMIT_FSIZE): a full disk
 };
