@@ -1,20 +1,53 @@
 #include "layers/quadratic.h"
 
+#include <algorithm>
+
 #include "engine/ops/depthwise/quadratic_depthwise_conv2d.h"
+#include "engine/ops/quadratic_conv2d/quadratic_conv2d.h"
 #include "engine/ops/quadratic_conv2d/quadratic_conv2d_normed.h"
 #include "engine/ops/quadratic_linear.h"
+#include "engine/ops/view.h"
 
 namespace parabola {
 
-QuadraticLinear::QuadraticLinear(int64_t in, int64_t out) {
-  const Init init = kaiming_uniform(in);
-  add("a.weight", a_, Shape{1, out, in}, init, FileLayout::linear_factors);
-  add("b.weight", b_, Shape{1, out, in}, init, FileLayout::linear_factors);
-  add("c.weight", c_, Shape{out, in}, init);
-  add("c.bias", bias_, Shape{out}, init);
+void QuadraticLayer::add_weights(const QuadraticOptions& options, const Shape& kernel) {
+  using enum QuadraticType;
+  const auto is = [&](std::initializer_list<QuadraticType> types) {
+    return std::find(types.begin(), types.end(), options.type) != types.end();
+  };
+  const bool dense = kernel.rank() == 2, form = is({type1, type12});
+  const int64_t n = kernel.product(1, kernel.rank());
+  const FileLayout plain = dense ? FileLayout::plain : FileLayout::conv;
+  const FileLayout factors = dense ? FileLayout::linear_factors : FileLayout::conv_factors;
+  const Init init = kaiming_uniform(n);
+  const int64_t J = form ? n : 1;
+  const Shape factor = dense ? Shape{J, kernel[0], kernel[1]} : Shape{J, kernel[0], kernel[1], kernel[2], kernel[3]};
+  if (is({type3, type4, type24, type24_shared})) add("a.weight", a_, factor, init, factors);
+  if (!is({type2, type3})) add("b.weight", b_, factor, form ? kaiming_uniform(n * n) : init, factors);
+  if (is({type2, type12, type24})) add("square.weight", square_, kernel, init, plain);
+  if (options.linear) add("c.weight", c_, kernel, init, plain);
+  if (options.bias) add("c.bias", bias_, Shape{kernel[0]}, init);
+  if (options.type == type24_shared) shared_ = kernel;
 }
 
-Tensor QuadraticLinear::forward(const Tensor& x) { return quadratic_linear(x, c_, bias_, a_, b_, 1.0); }
+QuadraticTerm QuadraticLayer::term() const { return {a_, b_, shared_.rank() > 0 ? reshape(b_, shared_) : square_}; }
+
+QuadraticLinear::QuadraticLinear(int64_t in, int64_t out, const QuadraticOptions& options) {
+  add_weights(options, {out, in});
+}
+
+Tensor QuadraticLinear::forward(const Tensor& x) { return quadratic_linear(x, c_, bias_, term()); }
+
+QuadraticConv2d::QuadraticConv2d(const Conv2dOptions& conv, const QuadraticOptions& options)
+    : attributes_{conv.stride, conv.padding, conv.dilation, conv.groups} {
+  QuadraticOptions weights = options;
+  weights.bias = options.bias && conv.bias;
+  add_weights(weights, {conv.out, conv.kernel, conv.kernel, conv.in / conv.groups});
+}
+
+Tensor QuadraticConv2d::forward(const Tensor& x) {
+  return quadratic_conv2d(x, c_, bias_, term(), {attributes_, attributes_});
+}
 
 QuadraticConv2dNormed::QuadraticConv2dNormed(int64_t in, int64_t out, int kernel, int stride, int padding)
     : stride_(stride), padding_(padding) {

@@ -9,7 +9,7 @@ namespace parabola {
 namespace {
 
 // What a packed panel of B takes at most: deeper products are done in pieces of this depth, the sums going on from C.
-constexpr int64_t max_depth = 512;
+constexpr int64_t max_depth = many_registers ? 512 : 256;
 
 // Sums kept in registers: `rows` x `vectors` of them, beside one row of B and one broadcast element of A.
 constexpr int kernel_rows = many_registers ? 8 : 6;
@@ -23,37 +23,81 @@ Tiles even_tiles(int64_t count, int64_t limit, int64_t step) {
   return {count, pieces == 1 ? std::max<int64_t>(1, count) : std::min(limit, (size + step - 1) / step * step)};
 }
 
-// C [rows, vectors * lanes] = or += A B over k. Element (i, p) of A lies at a[i * row + p * step], rows of B and C are
-// `b_stride` and `c_stride` apart. Each element is one chain of fused multiply-adds in the order of p.
-template <int rows, int vectors, class T>
-void kernel(int64_t k, const T* a, int64_t row, int64_t step, const T* b, int64_t b_stride, T* c, int64_t c_stride,
-            bool accumulate) {
+// `length` steps of the inner axis for which A's elements lie side by side, or evenly; `offset` from where A's rows
+// begin.
+struct Run {
+  int64_t offset, length;
+};
+
+// A block of the inner axis: A's runs, `step` between their elements.
+struct Inner {
+  const Run* runs;
+  int64_t number, step;
+};
+
+// Rows of B: evenly spaced, or of patches.
+template <class T>
+struct EvenRowsOfB {
+  const T* data;
+  int64_t stride;
+  const T* operator()(int64_t p) const { return data + p * stride; }
+};
+template <class T>
+struct PatchRowsOfB {
+  const T* data;
+  const int64_t* rows;
+  const T* operator()(int64_t p) const { return data + rows[p]; }
+};
+
+// C [rows, vectors * lanes] = or += A B. Row i of A begins at a[i], row p of B at row_of_b(p), rows of C are c_stride
+// apart. Each element is one chain of fused multiply-adds in the order of p.
+template <int rows, int vectors, class T, class RowOfB>
+void kernel(const Inner& inner, const T* const* a, const RowOfB& row_of_b, T* c, int64_t c_stride, bool accumulate) {
   constexpr int64_t lanes = vector_lanes<T>;
   Vector<T> sum[rows][vectors];
   for (int i = 0; i < rows; ++i)
     for (int v = 0; v < vectors; ++v) sum[i][v] = accumulate ? load_vector(c + i * c_stride + v * lanes) : Vector<T>{};
-  for (int64_t p = 0; p < k; ++p) {
-    Vector<T> of_b[vectors];
-    for (int v = 0; v < vectors; ++v) of_b[v] = load_vector(b + p * b_stride + v * lanes);
+  int64_t p = 0;
+  for (const Run* run = inner.runs; run < inner.runs + inner.number; ++run) {
+    const T* from[rows];
+    for (int i = 0; i < rows; ++i) from[i] = a[i] + run->offset;
+    for (int64_t q = 0, at = 0; q < run->length; ++q, ++p, at += inner.step) {
+      const T* b = row_of_b(p);
+      Vector<T> of_b[vectors];
+      for (int v = 0; v < vectors; ++v) of_b[v] = load_vector(b + v * lanes);
 #pragma GCC unroll 8
-    for (int i = 0; i < rows; ++i) {
-      const Vector<T> of_a = broadcast(a[i * row + p * step]);
+      for (int i = 0; i < rows; ++i) {
+        const Vector<T> of_a = broadcast(from[i][at]);
 #pragma GCC unroll 4
-      for (int v = 0; v < vectors; ++v) sum[i][v] = multiply_add<T>(of_a, of_b[v], sum[i][v]);
+        for (int v = 0; v < vectors; ++v) sum[i][v] = multiply_add<T>(of_a, of_b[v], sum[i][v]);
+      }
     }
   }
   for (int i = 0; i < rows; ++i)
     for (int v = 0; v < vectors; ++v) store_vector(c + i * c_stride + v * lanes, sum[i][v]);
 }
 
-// All rows of one panel of C, the last ones in smaller steps.
-template <int vectors, class T>
-void panel(int64_t m, int64_t k, const T* a, int64_t row, int64_t step, const T* b, int64_t b_stride, T* c,
+// All m rows of one panel of C, `width` columns of it, the last rows in smaller steps. The kernel writes whole vectors,
+// so where the columns are no whole number of them it works on a copy.
+template <int vectors, class T, class RowsOfA, class RowOfB>
+void panel(int64_t m, int64_t width, const Inner& inner, const RowsOfA& rows_of_a, const RowOfB& row_of_b, T* c,
            int64_t c_stride, bool accumulate) {
+  constexpr int64_t columns = vectors * vector_lanes<T>;
   int64_t i = 0;
   const auto run = [&]<int rows>() {
-    for (; i + rows <= m; i += rows)
-      kernel<rows, vectors, T>(k, a + i * row, row, step, b, b_stride, c + i * c_stride, c_stride, accumulate);
+    for (; i + rows <= m; i += rows) {
+      const T* a[rows];
+      for (int r = 0; r < rows; ++r) a[r] = rows_of_a.row(i + r);
+      T* to = c + i * c_stride;
+      if (width == columns) {
+        kernel<rows, vectors, T>(inner, a, row_of_b, to, c_stride, accumulate);
+      } else {
+        alignas(64) T edge[rows * columns];
+        for (int r = 0; accumulate && r < rows; ++r) std::copy_n(to + r * c_stride, width, edge + r * columns);
+        kernel<rows, vectors, T>(inner, a, row_of_b, edge, columns, accumulate);
+        for (int r = 0; r < rows; ++r) std::copy_n(edge + r * columns, width, to + r * c_stride);
+      }
+    }
   };
   run.template operator()<kernel_rows>();
   run.template operator()<4>();
@@ -61,58 +105,157 @@ void panel(int64_t m, int64_t k, const T* a, int64_t row, int64_t step, const T*
   run.template operator()<1>();
 }
 
-// Columns [0, width) of op(B), rows [0, k), as a panel with rows of `padded` elements, zeros beyond the width.
+// Calls with_vectors<vectors>() for as many vectors as `width` columns take, at most a panel's.
+template <class T, class WithVectors>
+void dispatch_vectors(int64_t width, const WithVectors& with_vectors) {
+  const int64_t vectors = (width + vector_lanes<T> - 1) / vector_lanes<T>;
+  if (vectors == 1) return with_vectors.template operator()<1>();
+  if (vectors == 2) return with_vectors.template operator()<2>();
+  with_vectors.template operator()<kernel_vectors>();
+}
+
+template <class T>
+constexpr int64_t panel_columns = kernel_vectors* vector_lanes<T>;
+
+// Rows [0, k) of `width` columns of op(B) as a panel with rows of `padded` elements, zeros beyond the width. Where
+// op(B) is a transpose, by squares that stay in the first level of cache.
 template <class T>
 void pack(const Factor<T>& b, int64_t k, int64_t width, int64_t padded, T* packed) {
-  for (int64_t j = 0; j < padded; ++j)
-    for (int64_t p = 0; p < k; ++p) packed[p * padded + j] = j < width ? *b.at(p, j).data : T(0);
+  constexpr int64_t side = 16;
+  if (width < padded) std::fill_n(packed, k * padded, T(0));
+  if (!b.transposed) {
+    for (int64_t p = 0; p < k; ++p) std::copy_n(b.data + p * b.stride, width, packed + p * padded);
+    return;
+  }
+  for (int64_t p0 = 0; p0 < k; p0 += side)
+    for (int64_t j = 0; j < width; ++j)
+      for (int64_t p = p0; p < std::min(k, p0 + side); ++p) packed[p * padded + j] = b.data[j * b.stride + p];
+}
+
+// A's rows and the runs of its inner axis, a block of at most max_depth steps at a time.
+template <class T>
+struct EvenRows {
+  Factor<T> a;
+  int64_t k;
+  const T* row(int64_t i) const { return a.at(i, 0).data; }
+  Inner block(int64_t begin, int64_t depth, Run* runs) const {
+    const int64_t step = a.transposed ? a.stride : 1;
+    runs[0] = {begin * step, depth};
+    return {runs, 1, step};
+  }
+};
+template <class T>
+struct PatchRows {
+  Patches<T> a;
+  int64_t k;
+  const T* row(int64_t i) const { return a.data + a.rows[i]; }
+  Inner block(int64_t begin, int64_t depth, Run* runs) const {
+    int64_t number = 0;
+    for (int64_t p = begin, length; p < begin + depth; p += length) {
+      const int64_t run = p / a.width, within = p % a.width;
+      length = std::min(a.width - within, begin + depth - p);
+      runs[number++] = {run / a.taps[1] * a.jumps[0] + run % a.taps[1] * a.jumps[1] + within, length};
+    }
+    return {runs, number, 1};
+  }
+};
+
+// Calls run(block of A's inner axis, its begin, its depth, whether it is added to what C holds).
+template <class Rows, class RunBlock>
+void each_block(const Rows& rows, bool accumulate, const RunBlock& run) {
+  Run runs[max_depth];
+  for (int64_t begin = 0; begin == 0 || begin < rows.k; begin += max_depth) {
+    const int64_t depth = std::min(max_depth, rows.k - begin);
+    run(rows.block(begin, depth, runs), begin, depth, accumulate || begin > 0);
+  }
 }
 
 }  // namespace
 
+int64_t panel_elements(int64_t n, int64_t k) {
+  constexpr int64_t widest = panel_columns<float>;
+  return (n + widest - 1) / widest * widest * k;
+}
+
+template <class T>
+Panels<T> pack_panels(int64_t n, int64_t k, const Factor<T>& b, T* to) {
+  constexpr int64_t columns = panel_columns<T>;
+  parallel_for((n + columns - 1) / columns, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t j = begin * columns; j < std::min(n, end * columns); j += columns)
+      pack(b.at(0, j), k, std::min(columns, n - j), columns, to + j * k);
+  });
+  return {to, k};
+}
+
 template <class T>
 void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, int64_t stride,
                   bool accumulate) {
-  constexpr int64_t lanes = vector_lanes<T>, widest = kernel_vectors * lanes;
-  alignas(64) T packed[max_depth * widest], edge[kernel_rows * lanes];
-  const int64_t row = a.transposed ? 1 : a.stride, step = a.transposed ? a.stride : 1;
-  for (int64_t k0 = 0; k0 == 0 || k0 < k; k0 += max_depth) {
-    const int64_t depth = std::min(max_depth, k - k0);
-    const bool add = accumulate || k0 > 0;
-    const T* from_a = a.at(0, k0).data;
+  constexpr int64_t lanes = vector_lanes<T>;
+  alignas(64) T packed[max_depth * panel_columns<T>];
+  const EvenRows<T> rows{a, k};
+  each_block(rows, accumulate, [&](const Inner& inner, int64_t begin, int64_t depth, bool add) {
     for (int64_t j = 0; j < n;) {
-      const int64_t left = n - j, vectors = std::min<int64_t>(kernel_vectors, std::max<int64_t>(1, left / lanes));
-      const int64_t width = std::min(left, vectors * lanes);
-      Factor<T> of_b = b.at(k0, j);
+      const int64_t left = n - j;
+      // Whole vectors where B is read as it lies: what is beyond its end may not be read.
+      int64_t width = std::min(panel_columns<T>, left);
+      Factor<T> of_b = b.at(begin, j);
+      if (!b.transposed && width > lanes) width = width / lanes * lanes;
       if (b.transposed || width < lanes) {
-        pack(of_b, depth, width, vectors * lanes, packed);
-        of_b = {packed, vectors * lanes};
+        const int64_t padded = (width + lanes - 1) / lanes * lanes;
+        pack(of_b, depth, width, padded, packed);
+        of_b = {packed, padded};
       }
-      if (width < lanes) {
-        // Fewer columns than a vector has: the kernel writes whole vectors, so it works on a copy.
-        for (int64_t i = 0; i < m; i += kernel_rows) {
-          const int64_t rows = std::min<int64_t>(kernel_rows, m - i);
-          for (int64_t r = 0; add && r < rows; ++r) std::copy_n(c + (i + r) * stride + j, width, edge + r * lanes);
-          panel<1, T>(rows, depth, from_a + i * row, row, step, of_b.data, of_b.stride, edge, lanes, add);
-          for (int64_t r = 0; r < rows; ++r) std::copy_n(edge + r * lanes, width, c + (i + r) * stride + j);
-        }
-      } else if (vectors == 1) {
-        panel<1, T>(m, depth, from_a, row, step, of_b.data, of_b.stride, c + j, stride, add);
-      } else if (vectors == 2) {
-        panel<2, T>(m, depth, from_a, row, step, of_b.data, of_b.stride, c + j, stride, add);
-      } else {
-        panel<kernel_vectors, T>(m, depth, from_a, row, step, of_b.data, of_b.stride, c + j, stride, add);
-      }
+      dispatch_vectors<T>(width, [&]<int vectors>() {
+        panel<vectors, T>(m, width, inner, rows, EvenRowsOfB<T>{of_b.data, of_b.stride}, c + j, stride, add);
+      });
       j += width;
     }
-  }
+  });
+}
+
+template <class T>
+void tile_product(int64_t m, int64_t n, const Patches<T>& a, const Panels<T>& b, T* c, int64_t stride,
+                  bool accumulate) {
+  const PatchRows<T> rows{a, a.columns()};
+  each_block(rows, accumulate, [&](const Inner& inner, int64_t begin, int64_t, bool add) {
+    for (int64_t j = 0; j < n; j += panel_columns<T>) {
+      const int64_t width = std::min(panel_columns<T>, n - j);
+      const T* from = b.data + j * b.k + begin * panel_columns<T>;
+      dispatch_vectors<T>(width, [&]<int vectors>() {
+        panel<vectors, T>(m, width, inner, rows, EvenRowsOfB<T>{from, panel_columns<T>}, c + j, stride, add);
+      });
+    }
+  });
+}
+
+template <class T>
+void tile_product(int64_t m, int64_t k, const Factor<T>& a, const Patches<T>& b, T* c, int64_t stride,
+                  bool accumulate) {
+  const EvenRows<T> rows{a, k};
+  each_block(rows, accumulate, [&](const Inner& inner, int64_t begin, int64_t, bool add) {
+    for (int64_t run = 0; run < b.taps[0] * b.taps[1]; ++run) {
+      const T* from = b.data + run / b.taps[1] * b.jumps[0] + run % b.taps[1] * b.jumps[1];
+      for (int64_t j = 0; j < b.width; j += panel_columns<T>) {
+        const int64_t width = std::min(panel_columns<T>, b.width - j);
+        dispatch_vectors<T>(width, [&]<int vectors>() {
+          panel<vectors, T>(m, width, inner, rows, PatchRowsOfB<T>{from + j, b.rows + begin}, c + run * b.width + j,
+                            stride, add);
+        });
+      }
+    }
+  });
+}
+
+template <class T>
+bool fill_bias(int64_t m, int64_t n, const T* bias, T* y, int64_t stride) {
+  for (int64_t i = 0; bias && i < m; ++i) std::copy_n(bias, n, y + i * stride);
+  return bias != nullptr;
 }
 
 template <class T>
 void affine_tile(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, const T* bias, T* y,
                  int64_t stride) {
-  for (int64_t i = 0; bias && i < m; ++i) std::copy_n(bias, n, y + i * stride);
-  tile_product(m, n, k, a, b, y, stride, bias != nullptr);
+  tile_product(m, n, k, a, b, y, stride, fill_bias(m, n, bias, y, stride));
 }
 
 Tiles row_tiles(int64_t m) { return even_tiles(m, m < 1024 ? 64 : 256, 8); }
@@ -162,17 +305,16 @@ void gemm(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& 
   if (parts > 1) add_parts(workspace, parts, m * n, c, accumulate);
 }
 
-template void tile_product(int64_t, int64_t, int64_t, const Factor<float>&, const Factor<float>&, float*, int64_t,
-                           bool);
-template void tile_product(int64_t, int64_t, int64_t, const Factor<double>&, const Factor<double>&, double*, int64_t,
-                           bool);
-template void affine_tile(int64_t, int64_t, int64_t, const Factor<float>&, const Factor<float>&, const float*, float*,
-                          int64_t);
-template void affine_tile(int64_t, int64_t, int64_t, const Factor<double>&, const Factor<double>&, const double*,
-                          double*, int64_t);
-template void gemm(int64_t, int64_t, int64_t, const Factor<float>&, const Factor<float>&, float*, bool, float*);
-template void gemm(int64_t, int64_t, int64_t, const Factor<double>&, const Factor<double>&, double*, bool, double*);
-template void add_parts(const float*, int64_t, int64_t, float*, bool);
-template void add_parts(const double*, int64_t, int64_t, double*, bool);
+#define PARABOLA_GEMM(T)                                                                                           \
+  template Panels<T> pack_panels(int64_t, int64_t, const Factor<T>&, T*);                                          \
+  template void tile_product(int64_t, int64_t, int64_t, const Factor<T>&, const Factor<T>&, T*, int64_t, bool);    \
+  template void tile_product(int64_t, int64_t, const Patches<T>&, const Panels<T>&, T*, int64_t, bool);            \
+  template void tile_product(int64_t, int64_t, const Factor<T>&, const Patches<T>&, T*, int64_t, bool);            \
+  template bool fill_bias(int64_t, int64_t, const T*, T*, int64_t);                                                \
+  template void affine_tile(int64_t, int64_t, int64_t, const Factor<T>&, const Factor<T>&, const T*, T*, int64_t); \
+  template void gemm(int64_t, int64_t, int64_t, const Factor<T>&, const Factor<T>&, T*, bool, T*);                 \
+  template void add_parts(const T*, int64_t, int64_t, T*, bool);
+PARABOLA_GEMM(float)
+PARABOLA_GEMM(double)
 
 }  // namespace parabola

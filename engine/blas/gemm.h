@@ -21,19 +21,50 @@ struct Factor {
   }
 };
 
+// A matrix [rows, taps[0] * taps[1] * width] that is not written out: row i consists of runs of `width` elements, run
+// (t, u) of which begins at data + rows[i] + t * jumps[0] + u * jumps[1]. The patches of a convolution, read where they
+// lie.
+template <class T>
+struct Patches {
+  const T* data;
+  const int64_t* rows;
+  int64_t taps[2], jumps[2], width;
+  int64_t columns() const { return taps[0] * taps[1] * width; }
+};
+
+// op(B) [k, n] copied once for many products: panels of as many columns as the kernel takes, rows of them one after the
+// other, zeros beyond the last column.
+template <class T>
+struct Panels {
+  const T* data;
+  int64_t k;
+};
+int64_t panel_elements(int64_t n, int64_t k);  // for every T
+template <class T>
+Panels<T> pack_panels(int64_t n, int64_t k, const Factor<T>& b, T* to);
+
 // C [m, n] = op(A) op(B), or C += with accumulate; op(A) is [m, k], op(B) is [k, n], C row-major with rows `stride`
 // elements apart. Single-threaded: tasks call it on tiles of theirs. Every element is one chain of fused multiply-adds
 // in the order of k (from C's value on with accumulate), so its bits depend on its row of A and column of B alone: not
-// on tiles, strides, threads, or on what else is computed beside it. Allocates nothing but 100 KiB of stack.
+// on tiles, strides, threads, or on what else is computed beside it. Allocates nothing but 110 KiB of stack.
 template <class T>
 void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, int64_t stride,
                   bool accumulate);
+template <class T>
+void tile_product(int64_t m, int64_t n, const Patches<T>& a, const Panels<T>& b, T* c, int64_t stride, bool accumulate);
+// C [m, patches' columns]. Reads up to patch_margin elements past a run's end (and makes nothing of them).
+template <class T>
+void tile_product(int64_t m, int64_t k, const Factor<T>& a, const Patches<T>& b, T* c, int64_t stride, bool accumulate);
+constexpr int64_t patch_margin = 48;
 
-// y [m, n] = op(A) op(B) + bias, the bias [n] (null: none) added to every row. What linear, convolution and the linear
-// term of every quadratic op call for a tile of theirs.
+// y [m, n] = op(A) op(B) + bias, the bias [n] (null: none) added to every row: it is where the sums begin. What linear
+// and the linear term of quadratic_linear call for a tile of theirs; a convolution starts with fill_bias, which says
+// whether there is a bias.
 template <class T>
 void affine_tile(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, const T* bias, T* y,
                  int64_t stride);
+template <class T>
+bool fill_bias(int64_t m, int64_t n, const T* bias, T* y, int64_t stride);
 
 // tile_product on all threads with C contiguous, cut into tiles by fixed boundaries. Where that gives few tiles and k
 // is long (the weight gradient of a narrow layer), k is cut too, and the parts are added in their order. All boundaries

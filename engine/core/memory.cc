@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 
 #include "engine/core/device.h"
@@ -53,6 +54,16 @@ std::string_view name_of(Category category) {
   constexpr std::array<std::string_view, category_count> names = {"parameters", "gradients",   "optimizer",
                                                                   "inputs",     "activations", "workspace"};
   return names[static_cast<size_t>(category)];
+}
+
+std::string bytes_text(size_t bytes) {
+  constexpr std::array units = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes);
+  size_t unit = 0;
+  for (; value >= (unit ? 1023.95 : 1024) && unit + 1 < units.size(); ++unit) value /= 1024;
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+  return text;
 }
 
 Arena::Arena(std::unique_ptr<ByteSource> source) : source_(std::move(source)) {}

@@ -24,6 +24,8 @@ std::string_view name_of(Category category);
 constexpr size_t operator""_KiB(unsigned long long n) { return n << 10; }
 constexpr size_t operator""_MiB(unsigned long long n) { return n << 20; }
 
+std::string bytes_text(size_t bytes);  // 812 B, 1.5 MiB
+
 // Where an arena's regions come from: the system's memory, or that of a device.
 class ByteSource {
  public:

@@ -129,9 +129,6 @@ struct BackwardArgs {
   bool wants(int i) const { return static_cast<bool>(input_gradients[static_cast<size_t>(i)]); }
 };
 
-// Save: outputs stay until backward has read them. Recompute: they are evicted after their last reader and replayed.
-enum class Policy : uint8_t { automatic, save, recompute };
-
 struct OpDef {
   std::string_view name;
   Layout (*layout)(const Signature&);            // checks shapes and dtypes; throws ShapeError, DTypeError

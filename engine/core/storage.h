@@ -17,6 +17,11 @@ class StorageOwner {
   ~StorageOwner() = default;
 };
 
+// What becomes of an op's results when nobody shows them any more. Save: they stay until backward has read them.
+// Recompute: they go, and are replayed when backward asks. Automatic, where an op is marked: nothing is; in a storage:
+// they stay while something is going to read them and the memory budget has room.
+enum class Policy : uint8_t { automatic, save, recompute };
+
 class Storage {
  public:
   Storage(size_t bytes, Device device, Category category);  // resident, contents undefined
@@ -39,10 +44,14 @@ class Storage {
 
   // The tape's bookkeeping; see tape/tape.h. Untouched in storages that no tape made (parameters, batches).
   StorageOwner* owner = nullptr;
-  int producer = -1;       // index of the node that computes it
-  bool save = true;        // stays resident until its last use; otherwise evicted, and replayed when backward asks
+  int producer = -1;  // index of the node that computes it
+  Policy policy = Policy::save;
+  bool evictable = false;  // the memory budget may take the bytes before their last use
   int reads = 0;           // backward functions still to come that read it
   int live_consumers = 0;  // nodes that read it in a replay which may still be asked for
+  int waiting = 0;         // of these, nodes that lack a result now, so that their replay is to come
+  int locks = 0;           // somebody is reading it, or about to
+  uint64_t last_use = 0;   // logical time: kernels run on the tape before
   int handles() const { return handles_; }
   bool dead() const { return handles_ == 0 && reads == 0 && live_consumers == 0; }  // nothing will read it again
 

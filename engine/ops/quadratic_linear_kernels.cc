@@ -3,33 +3,21 @@
 #include <algorithm>
 
 #include "engine/core/thread_pool.h"
-#include "engine/ops/bias.h"
-#include "engine/ops/quadratic_linear.h"
-#include "engine/ops/quadratic_term.h"
 #include "engine/ops/scratch.h"
 
 namespace parabola::quadratic_linear_kernels {
 namespace {
 
-// Rows [i, i + rows), columns [j, j + columns) of every a_j x, or b_j x: in one product where the columns are all.
-template <class T>
-void factor_products(const Problem& p, const T* x, const T* factor, int64_t i, int64_t rows, int64_t j, int64_t columns,
-                     T* out, const FactorTile<T>& strides) {
-  const bool stacked = columns == p.K;
-  for (int64_t rank = 0; rank < (stacked ? 1 : p.J); ++rank)
-    tile_product(rows, stacked ? p.J * p.K : columns, p.C, {x + i * p.C, p.C},
-                 {factor + (rank * p.K + j) * p.C, p.C, true}, out + rank * strides.rank_stride, strides.row_stride,
-                 false);
-}
-
-// A worker's scratch in forward: tiles of the a_j x and b_j x (unless they are kept), and a row of q.
+// A worker's scratch in forward: tiles of x∘x and of the a_j x and b_j x (unless they are kept), and a row of q. Of one
+// factor, a and b are the same place.
 template <class T>
 struct ForwardScratch {
-  T *a, *b, *q;
+  T *squares, *a, *b, *q;
   ForwardScratch(Scratch& scratch, const Problem& p, int variant) {
     const int64_t columns = std::min(p.across.size, p.K), elements = variant == 0 ? p.down.size * p.J * columns : 0;
+    squares = scratch.take<T>(p.has_square ? p.down.size * p.C : 0);
     a = scratch.take<T>(elements);
-    b = scratch.take<T>(elements);
+    b = p.factors() == 2 ? scratch.take<T>(elements) : a;
     q = scratch.take<T>(columns);
   }
 };
@@ -41,27 +29,35 @@ size_t worker_bytes_of(const Problem& p, int variant) {
   return scratch.bytes();
 }
 
-// The a_j x and b_j x of all rows of `chunk`, or their gradients, and room for gemm.
-template <class T>
-struct BackwardScratch {
-  T *a = nullptr, *b = nullptr, *gemm;
-  template <class Wants>
-  BackwardScratch(Scratch& scratch, const Problem& p, Wants&& wants) {
-    const bool factors = wants(input_a) || wants(input_b);
-    const int64_t rows = std::min(p.chunk, p.rows), last = p.rows % p.chunk, JK = p.J * p.K;
-    if (wants(input_x) || factors) a = scratch.take<T>(rows * JK), b = scratch.take<T>(rows * JK);
-    int64_t most = 0;
-    for (const int64_t part : {rows, last}) {
-      if (wants(input_x)) most = std::max({most, gemm_workspace(part, p.C, p.K), gemm_workspace(part, p.C, JK)});
-      if (factors) most = std::max(most, gemm_workspace(JK, p.C, part));
-    }
-    if (wants(input_weight)) most = std::max(most, gemm_workspace(p.K, p.C, p.rows));
-    if (wants(input_bias)) most = std::max(most, bias_gradient_workspace(p.rows, p.K));
-    gemm = scratch.take<T>(most);
-  }
-};
-
 }  // namespace
+
+void Problem::set(const Shape& x, const Shape& a, const Shape& b, const Shape& square) {
+  const Shape& factor = a.rank() == 3 ? a : b;
+  has_a = a.rank() == 3, has_b = b.rank() == 3, has_square = square.rank() == 2;
+  rows = x.product(0, x.rank() - 1), C = x.back();
+  J = has_a || has_b ? factor[0] : 0, K = J > 0 ? factor[1] : square[0];
+  down = row_tiles(rows), across = column_tiles(K);
+  if (form()) down.size = 64, across.size = std::max<int64_t>(1, K);  // rows of its J K products are long
+  constexpr int64_t elements = 1 << 20;  // of both factors: 4 MiB of floats, which stay in the last level of cache
+  const int64_t row = std::max({int64_t{1}, factors() * J * K, has_square ? C : 0});
+  chunk = std::max<int64_t>(1, elements / row / down.size) * down.size;
+}
+
+Wanted::Wanted(const Problem& p, uint64_t mask) {
+  const auto wants = [&](int i) { return (mask >> i & 1) != 0; };
+  x = wants(input_x), weight = wants(input_weight), bias = wants(input_bias);
+  a = wants(input_a), b = wants(input_b), square = wants(input_square);
+  products = p.J > 0 && (x || a || b), squares = p.has_square && (x || square);
+  a_products = p.has_a && (x || (p.has_b ? b : a));
+  b_products = p.has_b && (x || a);
+}
+
+Wanted::Wanted(const Problem& p, const BackwardArgs& args)
+    : Wanted(p, [&] {
+        uint64_t mask = 0;
+        for (size_t i = 0; i < args.input_gradients.size(); ++i) mask |= uint64_t{args.wants(static_cast<int>(i))} << i;
+        return mask;
+      }()) {}
 
 size_t forward_workspace(const Problem& p, DType dtype, int variant) {
   size_t bytes = 0;
@@ -69,96 +65,38 @@ size_t forward_workspace(const Problem& p, DType dtype, int variant) {
   return static_cast<size_t>(thread_pool().threads()) * bytes;
 }
 
-size_t backward_workspace(const Problem& p, DType dtype, uint64_t gradient_mask) {
-  Scratch scratch;
-  dispatch_float(dtype, "quadratic_linear",
-                 [&]<class T>() { BackwardScratch<T>(scratch, p, [&](int i) { return gradient_mask >> i & 1; }); });
-  return scratch.bytes();
-}
-
 template <class T>
 void forward(const ForwardArgs& args) {
-  const Problem p(args.inputs[input_x].shape, args.inputs[input_a].shape);
-  const auto input = [&](int i) { return args.inputs[static_cast<size_t>(i)].data<T>(); };
-  const T *x = input(input_x), *weight = input(input_weight), *bias = input(input_bias);
-  const T scale = static_cast<T>(args.attributes.get<QuadraticLinearAttributes>().scale);
+  const Problem p(args);
+  const Inputs<T> in(args);
   const size_t worker_bytes = worker_bytes_of<T>(p, args.variant);
   thread_pool().run(p.down.number() * p.across.number(), [&](int64_t task, int worker) {
     const int64_t row = task / p.across.number(), column = task % p.across.number();
     const int64_t i = p.down.begin(row), rows = p.down.length(row), j = p.across.begin(column);
     const int64_t columns = p.across.length(column);
+    const T* x = in.x + i * p.C;
     T* y = args.outputs[0].data<T>() + i * p.K + j;
-    affine_tile(rows, columns, weight ? p.C : 0, {x + i * p.C, p.C}, {weight ? weight + j * p.C : x, p.C, true},
-                bias ? bias + j : nullptr, y, p.K);
+    affine_tile(rows, columns, in.weight ? p.C : 0, {x, p.C}, {in.weight ? in.weight + j * p.C : x, p.C, true},
+                in.bias ? in.bias + j : nullptr, y, p.K);
     Scratch scratch(args.workspace + static_cast<size_t>(worker) * worker_bytes);
     const ForwardScratch<T> mine(scratch, p, args.variant);
+    if (in.square) {
+      scaled_squares(rows * p.C, in.scale, x, mine.squares);
+      tile_product(rows, columns, p.C, {mine.squares, p.C}, {in.square + j * p.C, p.C, true}, y, p.K, true);
+    }
+    if (p.J == 0) return;
     FactorTile<T> tile{mine.a, mine.b, p.J, p.J * columns, columns};
-    if (args.variant == 1) {
-      const int64_t at = i * p.J * p.K + j;
-      tile = {args.auxiliary[0].data<T>() + at, args.auxiliary[1].data<T>() + at, p.J, p.J * p.K, p.K};
-    }
-    factor_products(p, x, input(input_a), i, rows, j, columns, tile.a, tile);
-    factor_products(p, x, input(input_b), i, rows, j, columns, tile.b, tile);
-    add_quadratic_term(rows, columns, tile, scale, y, p.K, mine.q);
+    if (args.variant == 1) tile = kept_products<T>(p, args, i, j);
+    if (in.a) factor_products(p, in.x, in.a, i, rows, j, columns, tile.a, tile);
+    if (in.b) factor_products(p, in.x, in.b, i, rows, j, columns, tile.b, tile);
+    if (p.form())
+      add_form<T>(rows, columns, {x, p.C}, tile, in.scale, y, p.K, mine.q);
+    else
+      add_quadratic_term(rows, columns, tile, in.scale, y, p.K, mine.q);
   });
-}
-
-template <class T>
-void backward(const BackwardArgs& args) {
-  const Problem p(args.inputs[input_x].shape, args.inputs[input_a].shape);
-  const auto input = [&](int i) { return args.inputs[static_cast<size_t>(i)].data<T>(); };
-  const auto gradient = [&](int i) { return args.input_gradients[static_cast<size_t>(i)].data<T>(); };
-  const T scale = static_cast<T>(args.attributes.get<QuadraticLinearAttributes>().scale);
-  const bool da = args.wants(input_a), db = args.wants(input_b), dx = args.wants(input_x);
-  const int64_t JK = p.J * p.K;
-  const T *x = input(input_x), *dy = args.output_gradients[0].data<T>();
-  Scratch scratch(args.workspace);
-  const BackwardScratch<T> mine(scratch, p, [&](int i) { return args.wants(i); });
-
-  for (int64_t begin = 0; (dx || da || db) && (begin == 0 || begin < p.rows); begin += p.chunk) {
-    const int64_t end = std::min(p.rows, begin + p.chunk), height = end - begin;
-    thread_pool().run((height + p.down.size - 1) / p.down.size * p.across.number(), [&](int64_t task, int) {
-      const int64_t i = begin + task / p.across.number() * p.down.size, column = task % p.across.number();
-      const int64_t j = p.across.begin(column), columns = p.across.length(column),
-                    rows = std::min(p.down.size, end - i);
-      const int64_t at = (i - begin) * JK + j;
-      FactorTile<T> products{mine.a + at, mine.b + at, p.J, JK, p.K}, gradients = products;
-      if (args.variant == 1) {
-        products.a = args.auxiliary[0].data<T>() + i * JK + j;
-        products.b = args.auxiliary[1].data<T>() + i * JK + j;
-      } else {
-        if (dx || db) factor_products(p, x, input(input_a), i, rows, j, columns, products.a, products);
-        if (dx || da) factor_products(p, x, input(input_b), i, rows, j, columns, products.b, products);
-      }
-      if (!dx && !da) gradients.a = nullptr;
-      if (!dx && !db) gradients.b = nullptr;
-      factor_gradients(rows, columns, products, scale, dy + i * p.K + j, p.K, gradients);
-    });
-    const bool more = begin > 0;
-    if (dx) {
-      T* out = gradient(input_x) + begin * p.C;
-      const T* weight = input(input_weight);
-      bool accumulate = args.accumulates(input_x);
-      if (weight) gemm(height, p.C, p.K, {dy + begin * p.K, p.K}, {weight, p.C}, out, accumulate, mine.gemm);
-      gemm(height, p.C, JK, {mine.a, JK}, {input(input_a), p.C}, out, accumulate || weight, mine.gemm);
-      gemm(height, p.C, JK, {mine.b, JK}, {input(input_b), p.C}, out, true, mine.gemm);
-    }
-    const Factor<T> rows{x + begin * p.C, p.C};
-    if (da)
-      gemm(JK, p.C, height, {mine.a, JK, true}, rows, gradient(input_a), more || args.accumulates(input_a), mine.gemm);
-    if (db)
-      gemm(JK, p.C, height, {mine.b, JK, true}, rows, gradient(input_b), more || args.accumulates(input_b), mine.gemm);
-  }
-  if (args.wants(input_weight))
-    gemm(p.K, p.C, p.rows, {dy, p.K, true}, {x, p.C}, gradient(input_weight), args.accumulates(input_weight),
-         mine.gemm);
-  if (args.wants(input_bias))
-    bias_gradient(dy, p.rows, p.K, gradient(input_bias), args.accumulates(input_bias), mine.gemm);
 }
 
 template void forward<float>(const ForwardArgs&);
 template void forward<double>(const ForwardArgs&);
-template void backward<float>(const BackwardArgs&);
-template void backward<double>(const BackwardArgs&);
 
 }  // namespace parabola::quadratic_linear_kernels

@@ -4,9 +4,12 @@
 #include <cmath>
 #include <cstdint>
 
+#include "engine/ops/lanes.h"
+
 namespace parabola {
 
-// A tile of a_j and b_j: element (row, j, c) of either lies at row * row_stride + j * rank_stride + c.
+// A tile of a_j and b_j: element (row, j, c) of either lies at row * row_stride + j * rank_stride + c. Where both are
+// one factor (type 3), so are the pointers.
 template <class T>
 struct FactorTile {
   T *a, *b;
@@ -58,6 +61,66 @@ void factor_gradients(int64_t rows, int64_t width, const FactorTile<T>& f, T sca
         for (int64_t c = 0; c < width; ++c) db[c] = scale * g[c] * a[c];
       }
     }
+  }
+}
+
+// Rows of x, `stride` elements apart: what stands for the a_j x of type 1, the form xᵀ W x.
+template <class T>
+struct FormRows {
+  T* x;
+  int64_t stride;
+};
+
+// y += scale * sum_j x_j b_j. `q` is scratch of one row.
+template <class T>
+void add_form(int64_t rows, int64_t width, const FormRows<const T>& x, const FactorTile<T>& f, T scale, T* y,
+              int64_t stride, T* q) {
+  for (int64_t row = 0; row < rows; ++row, y += stride) {
+    const T *x_row = x.x + row * x.stride, *b = f.b + row * f.row_stride;
+    for (int64_t c = 0; c < width; ++c) q[c] = x_row[0] * b[c];
+    for (int64_t j = 1; j < f.ranks; ++j) {
+      b += f.rank_stride;
+      for (int64_t c = 0; c < width; ++c) q[c] = std::fma(x_row[j], b[c], q[c]);
+    }
+    add_scaled<T>(1, width, scale, q, width, y, stride);
+  }
+}
+
+// From g = dy: dx_j = or += scale g·b_j, which is x's part as the left factor, and db_j = scale x_j g, written to
+// `gradients`, which may be `f` itself. Null pointers are skipped; then b, or x, is not read.
+template <class T>
+void form_gradients(int64_t rows, int64_t width, const FormRows<const T>& x, const FactorTile<T>& f, T scale,
+                    const T* g, int64_t stride, const FormRows<T>& dx, bool accumulate,
+                    const FactorTile<T>& gradients) {
+  for (int64_t row = 0; row < rows; ++row, g += stride) {
+    for (int64_t j = 0; j < f.ranks; ++j) {
+      if (dx.x) {
+        const T* b = f.b + row * f.row_stride + j * f.rank_stride;
+        const T d = scale * lane_sum<T>(width, [&](int64_t c) { return g[c] * b[c]; });
+        T& out = dx.x[row * dx.stride + j];
+        out = accumulate ? out + d : d;
+      }
+      if (gradients.b) {
+        T* db = gradients.b + row * gradients.row_stride + j * gradients.rank_stride;
+        const T scaled = scale * x.x[row * x.stride + j];
+        for (int64_t c = 0; c < width; ++c) db[c] = scaled * g[c];
+      }
+    }
+  }
+}
+
+// z = scale * x∘x: what the square weight is multiplied with, in place of x. `z` may be x itself.
+template <class T>
+void scaled_squares(int64_t count, T scale, const T* x, T* z) {
+  for (int64_t i = 0; i < count; ++i) z[i] = scale * x[i] * x[i];
+}
+
+// dx = or += 2 scale x∘dz, from z's gradient.
+template <class T>
+void add_square_gradient(int64_t count, T scale, const T* x, const T* dz, T* dx, bool accumulate) {
+  for (int64_t i = 0; i < count; ++i) {
+    const T d = 2 * scale * x[i] * dz[i];
+    dx[i] = accumulate ? dx[i] + d : d;
   }
 }
 

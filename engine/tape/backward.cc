@@ -4,7 +4,7 @@
 #include "engine/core/error.h"
 #include "engine/ops/binary.h"
 #include "engine/tape/executor.h"
-#include "engine/tape/tape.h"
+#include "engine/tape/locks.h"
 
 namespace parabola {
 namespace {
@@ -15,6 +15,12 @@ void add_into(const Tensor& target, const Tensor& more) {
   const Attributes none;
   Executor::instance().forward(add_op, {.attributes = none, .inputs = inputs, .outputs = {inputs, 1}}, 0, {},
                                target.device());
+}
+
+// Whether input i has been one of the inputs before it.
+bool is_repeated(const Node& node, size_t i) {
+  const auto end = node.inputs.begin() + static_cast<std::ptrdiff_t>(i);
+  return std::find(node.inputs.begin(), end, *end) != end;
 }
 
 }  // namespace
@@ -59,27 +65,37 @@ void Tape::require_version(const Node& node, int index) const {
                      " was changed in place before backward; step the optimizer after backward");
 }
 
-// Computes the node's missing results again. They now stay until their last use, so that no node is replayed twice;
-// what the node has read may have had its last use with this.
+// Computes the node's missing results again, its inputs being there and locked. They now stay until their last use, so
+// that no node is replayed twice, but for a budget's sake; what the node has read may have had its last use with this.
 void Tape::replay(int index) {
   const Node& node = nodes_[static_cast<size_t>(index)];
   const Scope scope = Scope::reopen(node.scope);
-  bool auxiliary_ready = true;
-  std::vector<Storage*> to_settle;
-  for (const auto* list : {&node.outputs, &node.auxiliary})
-    for (int value : *list) {
-      Storage& storage = *own(value);
-      if (list == &node.auxiliary && !storage.resident()) auxiliary_ready = false;
-      storage.restore();
-      storage.save = true;
-      to_settle.push_back(&storage);
-    }
-  // Inputs that the op itself changes (running statistics) have moved on in forward, as they should.
-  for (size_t i = 0; i < node.inputs.size(); ++i)
-    if (node.inputs[i] >= 0 && !(node.op->mutates >> i & 1)) require_version(node, node.inputs[i]);
   std::vector<TensorSpec> specs;
   const Device device = values_[static_cast<size_t>(node.outputs[0])].storage->device();
   const Layout layout = layout_of(*node.op, signature_of(node, specs), device);
+  require_progress(node, device);
+  // Inputs that the op itself changes (running statistics) have moved on in forward, as they should.
+  for (size_t i = 0; i < node.inputs.size(); ++i)
+    if (node.inputs[i] >= 0 && !(node.op->mutates >> i & 1)) require_version(node, node.inputs[i]);
+
+  size_t request = layout.forward_workspace;
+  bool auxiliary_ready = true;
+  Locks locks(*this);  // of the results that are there still
+  for (const auto* list : {&node.outputs, &node.auxiliary})
+    for (int value : *list) {
+      Storage& storage = *own(value);
+      locks.add(storage);
+      if (storage.resident()) continue;
+      request += storage.bytes();
+      if (list == &node.auxiliary) auxiliary_ready = false;
+    }
+  make_room(node.op->name, request, device);
+  for (const auto* list : {&node.outputs, &node.auxiliary})
+    for (int value : *list) {
+      Storage& storage = *own(value);
+      storage.restore();
+      storage.policy = storage.evictable ? Policy::automatic : Policy::save;
+    }
   const std::vector<TensorView> inputs = views(node.inputs), outputs = views(node.outputs),
                                 auxiliary = views(node.auxiliary);
   ForwardArgs args{.attributes = node.attributes, .inputs = inputs, .outputs = outputs, .auxiliary = auxiliary};
@@ -88,26 +104,42 @@ void Tape::replay(int index) {
   args.replay = true;
   args.auxiliary_ready = auxiliary_ready;
   Executor::instance().forward(*node.op, args, layout.forward_workspace, node.cost.forward, device);
+  std::vector<Storage*> to_settle;
   drop_replay_claims_if_unneeded(index, to_settle);
+  update_waiting(nodes_[static_cast<size_t>(index)], to_settle);
   settle(std::move(to_settle));
 }
 
-// Makes a value resident by replaying its producer, and before that, without recursion, whatever that one misses.
+// Makes a value resident by replaying its producer, and before that, without recursion, whatever that one misses. What
+// a node on the way reads is locked until the node has run, so that none of it is taken for the sake of the rest.
 void Tape::materialize(Storage& target) {
-  std::vector<Storage*> missing = {&target};
-  while (!missing.empty()) {
-    const Storage& next = *missing.back();
-    if (next.resident()) {  // by now, as it was on the stack for several nodes
-      missing.pop_back();
+  struct Frame {
+    Frame(Tape& tape, int index) : node(index), inputs(tape) {}
+    int node;
+    Locks inputs;
+    size_t next = 0;
+  };
+  std::deque<Frame> frames;
+  const auto open = [&](const Storage& missing) {
+    PARABOLA_ASSERT(missing.owner == this);
+    frames.emplace_back(*this, missing.producer);
+  };
+  if (!target.resident()) open(target);
+  while (!frames.empty()) {
+    Frame& frame = frames.back();
+    const std::vector<int>& inputs = nodes_[static_cast<size_t>(frame.node)].inputs;
+    if (frame.next < inputs.size()) {
+      Storage* input = own(inputs[frame.next]);
+      if (input && !input->resident()) {
+        open(*input);
+      } else {
+        if (input) frame.inputs.add(*input);
+        ++frame.next;
+      }
       continue;
     }
-    PARABOLA_ASSERT(next.owner == this);
-    const size_t depth = missing.size();
-    for (int value : nodes_[static_cast<size_t>(next.producer)].inputs)
-      if (Storage* storage = own(value); storage && !storage->resident()) missing.push_back(storage);
-    if (missing.size() > depth) continue;
-    missing.pop_back();
-    replay(next.producer);
+    replay(frame.node);
+    frames.pop_back();
   }
 }
 
@@ -120,6 +152,7 @@ void Tape::backward(const Tensor& loss) {
   if (!root.needs_gradient) fail<UsageError>("backward", "the loss depends on no tensor that requires a gradient");
   finished_ = true;
   announce();
+  make_room("backward", TensorSpec{root.shape, root.dtype}.bytes(), loss.device());
   root.gradient = Tensor::full(root.shape, 1.0, root.dtype, Category::activations, loss.device());
   for (int index = static_cast<int>(nodes_.size()) - 1; index >= 0; --index) {
     Node& node = nodes_[static_cast<size_t>(index)];
@@ -130,19 +163,42 @@ void Tape::backward(const Tensor& loss) {
   }
 }
 
+// Gradients of activations that the node's backward brings into being, in bytes.
+size_t Tape::new_gradient_bytes(const Node& node) const {
+  size_t bytes = 0;
+  const auto add = [&](const Value& value) { bytes += TensorSpec{value.shape, value.dtype}.bytes(); };
+  for (int index : node.outputs)
+    if (const Value& output = values_[static_cast<size_t>(index)]; output.needs_gradient && !output.gradient)
+      add(output);
+  for (size_t i = 0; i < node.inputs.size(); ++i) {
+    if (!(node.gradient_mask >> i & 1)) continue;
+    const Value& input = values_[static_cast<size_t>(node.inputs[i])];
+    if (is_repeated(node, i) || (!input.leaf && !input.gradient)) add(input);
+  }
+  return bytes;
+}
+
 void Tape::backward_node(int index) {
   const Node& node = nodes_[static_cast<size_t>(index)];
   const Scope scope = Scope::reopen(node.scope);
+  Locks locks(*this);
   const auto need = [&](const std::vector<int>& values, uint64_t mask) {
     for (size_t i = 0; i < values.size(); ++i)
       if (values[i] >= 0 && mask >> i & 1) {
         if (!(&values == &node.inputs && node.op->mutates >> i & 1)) require_version(node, values[i]);
-        materialize(*values_[static_cast<size_t>(values[i])].storage);
+        Storage& storage = *values_[static_cast<size_t>(values[i])].storage;
+        materialize(storage);
+        if (storage.owner == this) locks.add(storage);
       }
   };
   need(node.inputs, node.needs.inputs);
   need(node.outputs, node.needs.outputs);
   need(node.auxiliary, node.needs.auxiliary);
+
+  std::vector<TensorSpec> specs;
+  const Device device = values_[static_cast<size_t>(node.outputs[0])].storage->device();
+  const Layout layout = layout_of(*node.op, signature_of(node, specs), device);
+  make_room(node.op->name, layout.backward_workspace + new_gradient_bytes(node), device);
 
   std::vector<TensorView> output_gradients, input_gradients;
   for (int value : node.outputs) {
@@ -169,9 +225,7 @@ void Tape::backward_node(int index) {
     const bool is_leaf = input.leaf != nullptr;
     Tensor& gradient = is_leaf ? input.leaf->gradient : input.gradient;
     const bool has_gradient = is_leaf ? input.leaf->has_gradient : gradient.defined();
-    const bool seen = std::find(node.inputs.begin(), node.inputs.begin() + static_cast<std::ptrdiff_t>(i),
-                                node.inputs[i]) != node.inputs.begin() + static_cast<std::ptrdiff_t>(i);
-    if (seen) {
+    if (is_repeated(node, i)) {
       repeated.emplace_back(gradient,
                             Tensor::empty(input.shape, input.dtype, Category::activations, input.storage->device()));
       input_gradients.push_back(view_of(repeated.back().second));
@@ -184,9 +238,6 @@ void Tape::backward_node(int index) {
     input_gradients.push_back(view_of(gradient));
   }
 
-  std::vector<TensorSpec> specs;
-  const Device device = values_[static_cast<size_t>(node.outputs[0])].storage->device();
-  const Layout layout = layout_of(*node.op, signature_of(node, specs), device);
   const std::vector<TensorView> inputs = read_views(node.inputs, node.needs.inputs),
                                 outputs = read_views(node.outputs, node.needs.outputs),
                                 auxiliary = read_views(node.auxiliary, node.needs.auxiliary);

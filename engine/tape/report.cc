@@ -12,9 +12,10 @@ namespace {
 // Explicit marks win over the run's policy, and that over the op's default (Tape::recomputes): a node that does not
 // follow the latter two was marked.
 std::string reason(const Node& node, Checkpoint checkpoint) {
+  if (checkpoint == Checkpoint::automatic) return "policy auto";
   const bool by_default = node.op->policy == Policy::recompute;
   const bool unmarked = checkpoint == Checkpoint::standard ? by_default : checkpoint == Checkpoint::blocks;
-  if (node.recompute != unmarked) return "marked";
+  if ((node.policy == Policy::recompute) != unmarked) return "marked";
   return checkpoint == Checkpoint::standard ? "default of its op" : concat("policy ", name_of(checkpoint));
 }
 
@@ -25,10 +26,7 @@ std::string scaled(double value, double base, std::span<const char* const> units
   std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
   return text;
 }
-std::string bytes_text(size_t bytes) {
-  constexpr std::array units = {"B", "KiB", "MiB", "GiB"};
-  return bytes ? scaled(static_cast<double>(bytes), 1024, units) : "-";
-}
+std::string bytes_or_dash(size_t bytes) { return bytes ? bytes_text(bytes) : "-"; }
 std::string flops_text(double flops) {
   constexpr std::array units = {"", "k", "M", "G", "T"};
   return flops > 0 ? scaled(flops, 1000, units) : "-";
@@ -86,7 +84,7 @@ StepReport::StepReport(const Tape& tape) : checkpoint(tape.options_.checkpoint) 
         }
       if (storage.resident()) {
         row.fate = Fate::saved;
-        const bool kept = node.recompute && storage.save;  // by CheckpointScope
+        const bool kept = node.policy == Policy::recompute && storage.policy == Policy::save;  // by CheckpointScope
         row.why = storage.handles() > 0 ? "the program holds it" : kept ? "input of a block" : reason(node, checkpoint);
       } else if (!storage.dead()) {
         row.fate = Fate::recomputed;
@@ -113,10 +111,10 @@ std::string report(const Tape& tape) {
   for (size_t i = 0; i < step.rows.size(); ++i) {
     const StepReport::Row& row = step.rows[i];
     cells.push_back({std::to_string(i), std::string(row.op), row.scope, row.shape.str(), std::string(name_of(row.fate)),
-                     bytes_text(row.saved_bytes), flops_text(row.flops), row.why});
+                     bytes_or_dash(row.saved_bytes), flops_text(row.flops), row.why});
   }
-  return concat(table_of(cells), "\npolicy ", name_of(step.checkpoint), ": saved ", bytes_text(step.saved_bytes),
-                ", recomputed ", bytes_text(step.recomputed_bytes), ", freed ", bytes_text(step.freed_bytes),
+  return concat(table_of(cells), "\npolicy ", name_of(step.checkpoint), ": saved ", bytes_or_dash(step.saved_bytes),
+                ", recomputed ", bytes_or_dash(step.recomputed_bytes), ", freed ", bytes_or_dash(step.freed_bytes),
                 "\nFLOP: forward ", flops_text(step.flops), ", backward ", flops_text(step.backward_flops),
                 ", replayed ", flops_text(step.replay_flops), "\n");
 }

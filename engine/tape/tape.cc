@@ -18,11 +18,17 @@ std::string_view name_of(Checkpoint checkpoint) {
     case Checkpoint::none: return "none";
     case Checkpoint::standard: return "default";
     case Checkpoint::blocks: return "blocks";
+    case Checkpoint::automatic: return "auto";
   }
   return "?";
 }
 
 Tape::Tape(const TapeOptions& options) : options_(options), serial_(++tapes_made), previous_(current_tape) {
+  if (options.memory_budget != no_budget) {
+    if (options.checkpoint == Checkpoint::none || options.checkpoint == Checkpoint::blocks)
+      fail<UsageError>("tape", "got a memory budget with the policy ", name_of(options.checkpoint), ", expected auto");
+    options_.checkpoint = Checkpoint::automatic;
+  }
   current_tape = this;
   announce();
 }
@@ -48,14 +54,15 @@ bool Tape::is_open(uint64_t serial) const {
 }
 
 // Explicit marks win, then the run's policy, then the op's default.
-bool Tape::recomputes(const OpDef& op) const {
-  if (PolicyScope::current() != Policy::automatic) return PolicyScope::current() == Policy::recompute;
+Policy Tape::policy_of(const OpDef& op) const {
+  if (PolicyScope::current() != Policy::automatic) return PolicyScope::current();
   switch (options_.checkpoint) {
-    case Checkpoint::none: return false;
-    case Checkpoint::blocks: return true;
-    case Checkpoint::standard: return op.policy == Policy::recompute;
+    case Checkpoint::none: return Policy::save;
+    case Checkpoint::blocks: return Policy::recompute;
+    case Checkpoint::standard: return op.policy == Policy::recompute ? Policy::recompute : Policy::save;
+    case Checkpoint::automatic: return Policy::automatic;
   }
-  return false;
+  return Policy::save;
 }
 
 int Tape::add_value(std::shared_ptr<Storage> storage, const TensorSpec& spec, int64_t offset, bool needs_gradient) {
@@ -102,8 +109,12 @@ std::vector<Tensor> Tape::record(const OpDef& op, std::span<const Tensor> inputs
       node.gradient_mask |= uint64_t{1} << i;
   }
   const bool differentiable = node.gradient_mask != 0;
-  node.variant = differentiable && options_.checkpoint == Checkpoint::none ? op.variants - 1 : 0;
-  node.recompute = !op.view && recomputes(op);
+  const bool automatic = options_.checkpoint == Checkpoint::automatic;
+  const bool roomy = options_.checkpoint == Checkpoint::none || (automatic && options_.memory_budget == no_budget);
+  if (differentiable) node.variant = roomy ? op.variants - 1 : 0;
+  if (!op.view) node.policy = policy_of(op);
+  const bool evictable = automatic && !op.view && PolicyScope::current() != Policy::save;
+  node.live = evictable || node.policy == Policy::recompute;
 
   const std::vector<TensorSpec> specs = specs_of(inputs);
   const Signature signature{node.attributes, specs, node.gradient_mask, node.variant};
@@ -116,6 +127,10 @@ std::vector<Tensor> Tape::record(const OpDef& op, std::span<const Tensor> inputs
   if (op.view) {
     results.push_back(inputs[0].storage().shared());
   } else {
+    size_t request = layout.forward_workspace;
+    for (const auto* list : {&layout.outputs, &layout.auxiliary})
+      for (const TensorSpec& spec : *list) request += spec.bytes();
+    make_room(op.name, request, device);
     for (const auto* list : {&layout.outputs, &layout.auxiliary})
       for (const TensorSpec& spec : *list)
         results.push_back(std::make_shared<Storage>(spec.bytes(), device, Category::activations));
@@ -137,7 +152,7 @@ std::vector<Tensor> Tape::record(const OpDef& op, std::span<const Tensor> inputs
   std::vector<Tensor> outputs;
   for (size_t i = 0; i < layout.outputs.size(); ++i) {
     const TensorSpec& spec = layout.outputs[i];
-    if (!op.view) results[i]->owner = this, results[i]->producer = index, results[i]->save = !node.recompute;
+    if (!op.view) results[i]->owner = this, results[i]->producer = index, results[i]->policy = node.policy;
     const int64_t offset = op.view ? inputs[0].offset() + layout.view_offset : 0;
     node.outputs.push_back(add_value(results[i], spec, offset, differentiable && is_floating(spec.dtype)));
     outputs.push_back(Tensor(StorageHandle(results[i]), spec.shape, spec.dtype, offset, serial_, node.outputs.back()));
@@ -148,9 +163,17 @@ std::vector<Tensor> Tape::record(const OpDef& op, std::span<const Tensor> inputs
     storage.producer = index;
     // Statistics are small and spare the replay a pass, so only `blocks`, which promises to keep nothing else, drops
     // them.
-    storage.save = options_.checkpoint != Checkpoint::blocks || !node.recompute;
+    const bool dropped = options_.checkpoint == Checkpoint::blocks && node.policy == Policy::recompute;
+    storage.policy = dropped ? Policy::recompute : Policy::save;
     node.auxiliary.push_back(add_value(results[layout.outputs.size() + i], layout.auxiliary[i], 0, false));
   }
+  for (const auto& storage : results) {
+    if (op.view) break;
+    storage->evictable = evictable;
+    use(*storage);
+  }
+  for (int value : node.inputs)
+    if (Storage* storage = own(value)) use(*storage);
   nodes_.push_back(std::move(node));
   count_uses(nodes_.back());
   for (int value : nodes_.back().auxiliary) settle({own(value)});
@@ -164,7 +187,6 @@ Storage* Tape::own(int value) const {
 }
 
 void Tape::count_uses(Node& node) {
-  node.live = node.recompute;
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     Storage* storage = own(node.inputs[i]);
     if (!storage) continue;
@@ -184,23 +206,51 @@ void Tape::unreferenced(Storage& storage) {
     settle({&storage});
 }
 
+// Whether nothing is lost with the bytes for now: what nobody is going to read before one more eviction has happened.
+// Once backward has begun, this holds for what is marked as well: replays to come wait for it.
+bool Tape::has_gone_by(const Storage& storage) const {
+  return storage.evictable && storage.reads == 0 && storage.waiting == 0 &&
+         (storage.policy == Policy::automatic || finished_);
+}
+
 // Decides about storages that may have lost their last use: dead, kept, or evicted until backward replays them. A dead
 // value of a recomputed node releases the claims that the node's replay had on its inputs, which settles those in turn.
 void Tape::settle(std::vector<Storage*> storages) {
   while (!storages.empty()) {
     Storage& storage = *storages.back();
     storages.pop_back();
-    if (storage.owner != this || storage.handles() > 0) continue;
-    if (storage.dead() || !storage.save) storage.evict();
+    if (storage.owner != this || storage.handles() > 0 || storage.locks > 0) continue;
+    if (storage.dead() || storage.policy == Policy::recompute || has_gone_by(storage)) storage.evict();
     if (storage.dead()) drop_replay_claims_if_unneeded(storage.producer, storages);
+    update_waiting(nodes_[static_cast<size_t>(storage.producer)], storages);
   }
 }
 
+// A node whose replay is to come waits for its inputs' bytes.
+void Tape::update_waiting(Node& node, std::vector<Storage*>& orphans) {
+  bool lacks = false;
+  for (const auto* list : {&node.outputs, &node.auxiliary})
+    for (int value : *list)
+      if (const Storage& storage = *own(value); !storage.resident() && !storage.dead()) lacks = true;
+  const bool waits = node.live && lacks;
+  if (waits == node.waits) return;
+  node.waits = waits;
+  for (int value : node.inputs)
+    if (Storage* storage = own(value)) {
+      storage->waiting += waits ? 1 : -1;
+      if (storage->waiting == 0) orphans.push_back(storage);
+    }
+}
+
+// With a budget, what is resident now may be taken later: only what is dead needs no replay.
 void Tape::drop_replay_claims_if_unneeded(int index, std::vector<Storage*>& orphans) {
   Node& node = nodes_[static_cast<size_t>(index)];
   for (const auto* list : {&node.outputs, &node.auxiliary})
-    for (int value : *list)
-      if (const Storage& storage = *own(value); !storage.dead() && !(storage.save && storage.resident())) return;
+    for (int value : *list) {
+      const Storage& storage = *own(value);
+      const bool stays = storage.resident() && storage.policy == Policy::save && !storage.evictable;
+      if (!storage.dead() && !stays) return;
+    }
   drop_replay_claims(node, orphans);
 }
 
@@ -208,23 +258,25 @@ void Tape::drop_replay_claims_if_unneeded(int index, std::vector<Storage*>& orph
 void Tape::drop_replay_claims(Node& node, std::vector<Storage*>& orphans) {
   if (!node.live) return;
   node.live = false;
+  update_waiting(node, orphans);
   for (int value : node.inputs)
     if (Storage* storage = own(value); storage && --storage->live_consumers == 0) orphans.push_back(storage);
 }
 
 void Tape::keep(const Tensor& tensor) {
   Storage& storage = *tensor.storage();
-  if (storage.owner != this || storage.save) return;
-  storage.save = true;
+  if (storage.owner != this || storage.policy == Policy::save) return;
+  storage.policy = Policy::save;
   std::vector<Storage*> orphans;
   drop_replay_claims_if_unneeded(storage.producer, orphans);
   settle(std::move(orphans));
 }
 
 CheckpointScope::CheckpointScope(std::string_view name, const Tensor& input) : scope_(name) {
-  // `none` already keeps what backward reads; keeping more would only cost memory.
+  // `none` already keeps what backward reads, and under `auto` the budget decides; more would only cost memory.
   Tape* tape = Tape::current();
-  if (tape && input && tape->options().checkpoint != Checkpoint::none) tape->keep(input);
+  const auto keeps = [](Checkpoint policy) { return policy == Checkpoint::standard || policy == Checkpoint::blocks; };
+  if (tape && input && keeps(tape->options().checkpoint)) tape->keep(input);
 }
 
 }  // namespace parabola

@@ -12,8 +12,12 @@
 // such Tensor is gone, the tape decides: nothing needs them (neither a backward function nor the replay of another
 // value) -> dead; its policy is Save -> they stay; Recompute -> evicted, and replayed when backward asks: same kernel,
 // same inputs, same random numbers, hence the same bits.
+//
+// With a memory budget the bytes of activations never exceed it: before an op runs, room is made for all that it needs
+// by evicting what can be replayed (budget.cc). Values that a Tensor shows and those marked Save are never taken.
 #pragma once
 #include <deque>
+#include <limits>
 #include <string>
 #include <unordered_map>
 
@@ -23,14 +27,19 @@ namespace parabola {
 
 // The run's policy. none: keep all that backward reads, and the richest variant of every op (quadratic ops keep a and
 // b). standard ("default" on the command line): the ops' defaults; inputs of checkpoint scopes stay. blocks: only the
-// inputs of checkpoint scopes stay.
-enum class Checkpoint : uint8_t { none, standard, blocks };
+// inputs of checkpoint scopes stay. automatic ("auto"): what backward reads stays while the budget has room; checkpoint
+// scopes mean nothing.
+enum class Checkpoint : uint8_t { none, standard, blocks, automatic };
 std::string_view name_of(Checkpoint checkpoint);
+
+constexpr size_t no_budget = std::numeric_limits<size_t>::max();
 
 struct TapeOptions {
   Checkpoint checkpoint = Checkpoint::standard;
   uint64_t seed = 0;  // with step and the node's index: the key of every random draw
   uint64_t step = 0;
+  // The most activation bytes alive at once on each device. Implies Checkpoint::automatic.
+  size_t memory_budget = no_budget;
 };
 
 struct Node {
@@ -42,14 +51,17 @@ struct Node {
   Needs needs;
   uint64_t gradient_mask = 0;  // inputs whose gradient is wanted; 0: no backward
   int variant = 0;
-  bool recompute = false;  // outputs are evicted and replayed
-  bool live = false;       // a replay may still be asked for: counted in live_consumers of its inputs
+  Policy policy = Policy::save;  // of its outputs
+  bool live = false;             // a replay may still be asked for: counted in live_consumers of its inputs
+  bool waits = false;            // it has lost a result that is wanted: counted in waiting of its inputs
   StepCost cost;
 };
 
 class Tape final : private StorageOwner {
  public:
-  explicit Tape(const TapeOptions& options = {});  // becomes the thread's current tape
+  // Becomes the thread's current tape. UsageError for a budget with the policies none or blocks. From then on, all that
+  // runs on it may throw a MemoryError that tells why the budget cannot be kept.
+  explicit Tape(const TapeOptions& options = {});
   ~Tape();
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
@@ -84,10 +96,12 @@ class Tape final : private StorageOwner {
   int value_of(const Tensor& tensor);
   int add_value(std::shared_ptr<Storage> storage, const TensorSpec& spec, int64_t offset, bool needs_gradient);
   bool is_open(uint64_t serial) const;  // this tape, or one around it
-  bool recomputes(const OpDef& op) const;
+  Policy policy_of(const OpDef& op) const;
   Storage* own(int value) const;  // null: absent, or no result of this tape
   void count_uses(Node& node);
   void unreferenced(Storage& storage) override;
+  bool has_gone_by(const Storage& storage) const;
+  void update_waiting(Node& node, std::vector<Storage*>& orphans);
   void drop_replay_claims(Node& node, std::vector<Storage*>& orphans);
   void drop_replay_claims_if_unneeded(int node, std::vector<Storage*>& orphans);
   void settle(std::vector<Storage*> storages);
@@ -100,8 +114,20 @@ class Tape final : private StorageOwner {
   void require_version(const Node& node, int value) const;
   void materialize(Storage& storage);
   void replay(int node);
+
+  size_t new_gradient_bytes(const Node& node) const;
   void backward_node(int index);
   void finish_node(Node& node);
+
+  // budget.cc
+  friend class Locks;
+  void use(Storage& storage) { storage.last_use = ++clock_; }
+  void make_room(std::string_view who, size_t request, Device device);
+  Storage* least_worth(Device device);
+  double replay_cost(const Storage& storage);
+  bool can_replay(const Node& node) const;
+  void require_progress(const Node& node, Device device);
+  [[noreturn]] void refuse(std::string_view who, const std::string& what, Device device) const;
 
   TapeOptions options_;
   uint64_t serial_;
@@ -110,6 +136,10 @@ class Tape final : private StorageOwner {
   std::deque<Node> nodes_;
   std::vector<Value> values_;
   std::unordered_multimap<const Storage*, int> leaves_;
+  uint64_t clock_ = 0;          // counts uses of storages
+  uint64_t replays_ = 0;        // nodes replayed
+  std::vector<uint64_t> seen_;  // by node: the last of the searches that came by
+  uint64_t searches_ = 0;
 };
 
 // A part of the model whose inner values may be dropped under Checkpoint::blocks, since they can be replayed from

@@ -7,6 +7,7 @@ and the result is asserted to agree with autograd.
 """
 import functools
 import json
+import math
 
 import torch
 import torch.nn.functional as F
@@ -294,13 +295,55 @@ def add_attention(cases):
         cases.add(case, inputs, lambda t: F.scaled_dot_product_attention(*t.values(), is_causal=causal), causal=causal)
 
 
+def add_quadratic_types(cases):
+    """QuadraLib's types; the form of type 1 by F.bilinear, on unfolded patches where it is a convolution.
+
+    Its matrices lie as files have them: b[k n + i] is row i of output k, i counting kernel rows, columns, channels.
+    """
+    conv = dict(stride=2, padding=1, dilation=2, groups=2)
+
+    def dense_form(x, b):
+        return F.bilinear(x, x, b.view(-1, x.shape[1], x.shape[1]))
+
+    def conv_form(x, b):
+        inputs, side = b.shape[1], b.shape[2]
+        n = inputs * side * side
+        matrices = b.view(-1, side, side, inputs, inputs, side, side).permute(0, 3, 1, 2, 4, 5, 6).reshape(-1, n, n)
+        window = {name: conv[name] for name in ("stride", "padding", "dilation")}
+        outputs = []
+        for images, group in zip(x.chunk(conv["groups"], 1), matrices.chunk(conv["groups"])):
+            patches = F.unfold(images, side, **window).mT.contiguous()
+            outputs.append(F.bilinear(patches, patches, group).mT)
+        size = F.conv2d(x[:, :inputs], b[:1], **window).shape[2:]
+        return torch.cat(outputs, 1).unflatten(2, size)
+
+    def add(op, map, form, x, weight, **attributes):
+        matrices, normal = (weight[0] * math.prod(weight[1:]), *weight[1:]), cases.normal
+        for name, shapes, term in (
+                ("type1", {"b": matrices}, lambda x, b: form(x, b)),
+                ("type2", {"square": weight}, lambda x, square: map(x * x, square)),
+                ("type3", {"a": weight}, lambda x, a: map(x, a) ** 2),
+                ("type4", {"a": weight, "b": weight}, lambda x, a, b: map(x, a) * map(x, b)),
+                ("type12", {"b": matrices, "square": weight}, lambda x, b, square: form(x, b) + map(x * x, square)),
+                ("type24", {"a": weight, "b": weight, "square": weight},
+                 lambda x, a, b, square: map(x, a) * map(x, b) + map(x * x, square)),
+                ("type24_shared", {"a": weight, "b": weight},
+                 lambda x, a, b: map(x, a) * map(x, b) + map(x * x, b))):
+            cases.add(f"{op}_{name}", {"input": normal(*x), **{k: normal(*shape) for k, shape in shapes.items()}},
+                      lambda t: term(*t.values()), **attributes)
+
+    add("quadratic_linear", F.linear, dense_form, (5, 6), (4, 6))
+    add("quadratic_conv2d", functools.partial(F.conv2d, **conv), conv_form, (2, 4, 9, 8), (4, 2, 3, 3), **conv)
+
+
 def write(save):
     cases = Cases(seed=60)
     add_first_order(cases)
     add_quadratic(cases)
     add_optimizers(cases)
     # Each with draws of its own, so that none moves another's.
-    families = add_pooling, add_reductions, add_upsampling, add_global_response_norm, add_attention, add_elementwise
+    families = (add_pooling, add_reductions, add_upsampling, add_global_response_norm, add_attention, add_elementwise,
+                add_quadratic_types)
     for seed, add in enumerate(families, start=61):
         cases.draw.manual_seed(seed)
         add(cases)

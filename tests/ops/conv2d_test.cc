@@ -48,6 +48,12 @@ TEST_CASE("conv2d") {
   check({"parts of an image", {2, 19, 17, 2}, {3, 3, 3, 2}, {.padding = 1}});
   check({"parts of an image, stride beyond the kernel", {1, 40, 21, 4}, {2, 2, 2, 4}, {.stride = 3}});
   check({"parts of an image, stride 2, dilation 3, groups 2", {2, 33, 20, 4}, {4, 3, 3, 2}, {2, 2, 3, 2}});
+  check({"rows longer than a tile", {1, 3, 301, 2}, {3, 3, 3, 2}, {.padding = 1}});
+  check({"rows longer than a tile, stride 2, dilation 2", {1, 5, 530, 1}, {2, 3, 3, 1}, {2, 2, 2, 1}});
+  check({"one long row", {1, 1, 2600, 2}, {3, 1, 3, 2}, {}});
+  check({"a long row among few", {1, 2, 1500, 1}, {2, 3, 3, 1}, {.padding = 1}});
+  check({"taps far apart", {1, 41, 13, 3}, {2, 3, 3, 3}, {.padding = 12, .dilation = 12}});
+  check({"more channels than the kernel's inner block", {1, 4, 3, 300}, {2, 3, 3, 300}, {.padding = 1}});
   check({"images that share tiles, the last one not full", {37, 4, 3, 2}, {3, 3, 3, 2}, {.padding = 1}});
   check({"weight frozen", {2, 4, 4, 3}, {2, 3, 3, 3}, {.padding = 1}, true, false, true});
   check({"input frozen", {2, 4, 4, 3}, {2, 3, 3, 3}, {.padding = 1}, false, true});
@@ -96,7 +102,7 @@ TEST_CASE("conv2d: the taps inside of an image") {
 }
 
 TEST_CASE("conv2d: tiles cover every pixel once, and those of the first images stay when images follow") {
-  for (const int64_t side : {1, 2, 8, 11, 16, 17, 40})
+  for (const int64_t side : {1, 2, 8, 11, 16, 17, 40, 300})
     for (const int64_t depth : {1, 27, 576, 5000})
       for (const int64_t images : {1, 3, 64}) {
         const auto tiles_for = [&](int64_t n) {

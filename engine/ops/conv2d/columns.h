@@ -1,5 +1,6 @@
-// Convolutions as matrix products (im2col), tile by tile: for a tile of output pixels, the input pixels that each of
-// them reads are laid out as one row of a matrix, small enough to stay in cache; the batch's whole matrix never exists.
+// Convolutions as matrix products, tile by tile: what a tile of output pixels reads of the image, with zeros around it,
+// is copied once and stays in the first levels of cache; the matrix that im2col would write from it, a row of all taps
+// for every pixel, is read from there by its kernel (blas/gemm.h, Patches) and never exists.
 #pragma once
 #include "engine/blas/gemm.h"
 #include "engine/ops/conv2d/geometry.h"
@@ -31,9 +32,10 @@ Sampling forward_sampling(const ConvGeometry& g);
 // is computed.
 Sampling backward_sampling(const ConvGeometry& g, int64_t row, int64_t column);
 
-// Tiles of a sampling's pixels, counted through the whole batch: a part of one image or some whole images. A tile's
-// matrix, with `depth` values a pixel, has at most 2^16 elements (a quarter of an L2 cache), but 64 pixels at least, so
-// that packing the weights is worth it. Tiles of the first images do not depend on how many images follow.
+// Tiles of a sampling's pixels, counted through the whole batch: some whole images, some whole rows of one, or, where a
+// row is long, part of an image. Some 2^16 products of a pixel and a value of its patch, `depth` of them, are a tile's
+// work for each output channel; at least 64 pixels, at most max_tile. Tiles of the first images do not depend on how
+// many images follow.
 struct PixelTiles {
   PixelTiles(const Sampling& sampling, int64_t depth);
   int64_t number() const;
@@ -41,19 +43,35 @@ struct PixelTiles {
   int64_t end(int64_t tile) const;
   int64_t length(int64_t tile) const { return end(tile) - begin(tile); }
 
+  static constexpr int64_t max_tile = 256;
   int64_t images, grid;            // pixels an image
   int64_t images_per_tile, parts;  // one of them is 1: parts of an image
   int64_t size;                    // pixels of a tile; the last one of an image, or of the batch, may be smaller
 };
 
-// The rows [pixels, taps * channels] of pixels [begin, end), from `channels` channels of the source starting at
-// `channel`: written to `columns`, or, for an identity, the source itself. Row order: kernel row, kernel column,
-// channel.
+// The patches [pixels, taps * channels] of pixels [begin, end), of `channels` channels of the source from `channel` on,
+// in the order kernel row, kernel column, channel. `strip`, of strip_elements(), takes what they read, or, where
+// that is more (long rows, wide strides and dilations), the patches themselves; an identity is read in the source.
 template <class T>
-Factor<T> sample(const Sampling& sampling, const T* source, int64_t channel, int64_t channels, int64_t begin,
-                 int64_t end, T* columns);
+class TilePatches {
+ public:
+  TilePatches(const Sampling& sampling, const T* source, int64_t channel, int64_t channels, int64_t begin, int64_t end,
+              T* strip);
+  TilePatches(const TilePatches&) = delete;  // patches() points into it
+  TilePatches& operator=(const TilePatches&) = delete;
+  const Patches<T>& patches() const { return patches_; }
 
-// Elements that sample() writes for the largest tile; 0 for an identity.
-int64_t column_elements(const Sampling& sampling, const PixelTiles& tiles, int64_t channels);
+ private:
+  int64_t rows_[PixelTiles::max_tile];
+  Patches<T> patches_;
+};
+
+// The same patches written out: columns [pixels, taps * channels]. For what needs all of them as a matrix of its own.
+template <class T>
+Factor<T> write_patches(const Sampling& sampling, const T* source, int64_t channel, int64_t channels, int64_t begin,
+                        int64_t end, T* columns);
+
+// Elements of the strip of the largest tile; 0 for an identity.
+int64_t strip_elements(const Sampling& sampling, const PixelTiles& tiles, int64_t channels);
 
 }  // namespace parabola

@@ -52,72 +52,91 @@ void place_phase(const ConvGeometry& g, const Sampling& s, int64_t row, int64_t 
 
 }  // namespace
 
+int64_t packed_weight_elements(const ConvGeometry& g) {
+  return g.groups * padded(panel_elements(g.group_outputs(), g.depth()));
+}
+
+template <class T>
+void pack_weight(const ConvGeometry& g, const T* weight, T* packed) {
+  const int64_t outputs = g.group_outputs(), depth = g.depth(), size = padded(panel_elements(outputs, depth));
+  for (int64_t group = 0; group < g.groups; ++group)
+    pack_panels(outputs, depth, {weight + group * outputs * depth, depth, true}, packed + group * size);
+}
+
 template <class T>
 void convolve_tile(const ConvGeometry& g, const Sampling& sampling, const T* x, int64_t begin, int64_t end,
-                   std::initializer_list<TileMap<T>> maps, T* columns) {
+                   std::initializer_list<TileMap<T>> maps, T* strip) {
   const int64_t inputs = g.group_inputs(), depth = g.depth();
   for (int64_t group = 0; group < g.groups; ++group) {
-    const Factor<T> patches = sample(sampling, x, group * inputs, inputs, begin, end, columns);
+    const TilePatches<T> tile(sampling, x, group * inputs, inputs, begin, end, strip);
     for (const TileMap<T>& map : maps) {
-      const int64_t k = group * map.group_outputs;
-      affine_tile(end - begin, map.group_outputs, depth, patches, {map.weight + k * depth, depth, true},
-                  map.bias ? map.bias + k : nullptr, map.y + k, map.stride);
+      const int64_t outputs = map.group_outputs, k = group * outputs;
+      const Panels<T> weight{map.packed_weight + group * padded(panel_elements(outputs, depth)), depth};
+      const bool add = fill_bias(end - begin, outputs, map.bias ? map.bias + k : nullptr, map.y + k, map.stride);
+      tile_product(end - begin, outputs, tile.patches(), weight, map.y + k, map.stride, add);
     }
   }
 }
 
 int64_t convolve_workspace(const ConvGeometry& g) {
   const Sampling s = forward_sampling(g);
-  return thread_pool().threads() * padded(column_elements(s, {s, g.depth()}, g.group_inputs()));
+  return packed_weight_elements(g) +
+         thread_pool().threads() * padded(strip_elements(s, {s, g.depth()}, g.group_inputs()));
 }
 
 template <class T>
 void convolve(const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y, T* workspace) {
   const Sampling s = forward_sampling(g);
   const PixelTiles tiles(s, g.depth());
-  const int64_t columns = padded(column_elements(s, tiles, g.group_inputs()));
+  const int64_t strip = padded(strip_elements(s, tiles, g.group_inputs()));
+  pack_weight(g, weight, workspace);
   thread_pool().run(tiles.number(), [&](int64_t tile, int worker) {
     const int64_t begin = tiles.begin(tile);
-    convolve_tile(g, s, x, begin, tiles.end(tile), {{weight, bias, g.group_outputs(), y + begin * g.K, g.K}},
-                  workspace + worker * columns);
+    convolve_tile(g, s, x, begin, tiles.end(tile), {{workspace, bias, g.group_outputs(), y + begin * g.K, g.K}},
+                  workspace + packed_weight_elements(g) + worker * strip);
   });
 }
 
 int64_t input_gradient_workspace(const ConvGeometry& g) {
-  int64_t per_worker = 0;
+  int64_t per_worker = 0, weights = 0;
   for (int64_t row = 0; row < g.stride; ++row)
     for (int64_t column = 0; column < g.stride; ++column) {
       const Sampling s = backward_sampling(g, row, column);
-      const PixelTiles tiles(s, s.taps() * g.group_outputs());
+      const int64_t depth = s.taps() * g.group_outputs();
+      const PixelTiles tiles(s, depth);
       const int64_t tile = g.stride == 1 ? 0 : padded(tiles.size * g.group_inputs());
-      per_worker = std::max(per_worker, padded(column_elements(s, tiles, g.group_outputs())) + tile);
+      per_worker = std::max(per_worker, padded(strip_elements(s, tiles, g.group_outputs())) + tile);
+      weights = std::max(weights, g.groups * padded(panel_elements(g.group_inputs(), depth)));
     }
-  return padded(weight_elements(g)) + thread_pool().threads() * per_worker;
+  return padded(weight_elements(g)) + weights + thread_pool().threads() * per_worker;
 }
 
 template <class T>
 void input_gradient(const ConvGeometry& g, const T* dy, const T* weight, T* dx, bool accumulate, T* workspace) {
   const int64_t outputs = g.group_outputs(), inputs = g.group_inputs();
-  T *reordered = workspace, *scratch = workspace + padded(weight_elements(g));
+  T *reordered = workspace, *packed = workspace + padded(weight_elements(g));
   for (int64_t row = 0; row < g.stride; ++row)
     for (int64_t column = 0; column < g.stride; ++column) {
       const Sampling s = backward_sampling(g, row, column);
-      const int64_t depth = s.taps() * outputs;
+      const int64_t depth = s.taps() * outputs, panels = padded(panel_elements(inputs, depth));
       const PixelTiles tiles(s, depth);
-      const int64_t columns = padded(column_elements(s, tiles, outputs));
+      const int64_t strip_size = padded(strip_elements(s, tiles, outputs));
       const int64_t tile_elements = g.stride == 1 ? 0 : padded(tiles.size * inputs);
+      T* scratch = packed + g.groups * panels;
       reorder_weight(g, s, weight, reordered);
-      thread_pool().run(tiles.number(), [&](int64_t tile, int worker) {
-        T *patch = scratch + worker * (columns + tile_elements), *part = patch + columns;
-        const int64_t begin = tiles.begin(tile), end = tiles.end(tile);
+      for (int64_t group = 0; group < g.groups; ++group)
+        pack_panels(inputs, depth, {reordered + group * depth * inputs, inputs}, packed + group * panels);
+      thread_pool().run(tiles.number(), [&](int64_t index, int worker) {
+        T *strip = scratch + worker * (strip_size + tile_elements), *part = strip + strip_size;
+        const int64_t begin = tiles.begin(index), end = tiles.end(index);
         for (int64_t group = 0; group < g.groups; ++group) {
-          const Factor<T> patches = sample(s, dy, group * outputs, outputs, begin, end, patch);
-          const Factor<T> kernel{reordered + group * depth * inputs, inputs};
+          const TilePatches<T> tile(s, dy, group * outputs, outputs, begin, end, strip);
+          const Panels<T> kernel{packed + group * panels, depth};
           const int64_t channel = group * inputs;
           if (g.stride == 1) {
-            tile_product(end - begin, inputs, depth, patches, kernel, dx + begin * g.C + channel, g.C, accumulate);
+            tile_product(end - begin, inputs, tile.patches(), kernel, dx + begin * g.C + channel, g.C, accumulate);
           } else {
-            tile_product(end - begin, inputs, depth, patches, kernel, part, inputs, false);
+            tile_product(end - begin, inputs, tile.patches(), kernel, part, inputs, false);
             place_phase(g, s, row, column, begin, end, part, channel, inputs, accumulate, dx);
           }
         }
@@ -129,7 +148,7 @@ int64_t weight_gradient_workspace(const ConvGeometry& g) {
   const Sampling s = forward_sampling(g);
   const PixelTiles tiles(s, g.depth());
   return most_parts(g, tiles) * weight_elements(g) +
-         thread_pool().threads() * padded(column_elements(s, tiles, g.group_inputs()));
+         thread_pool().threads() * padded(strip_elements(s, tiles, g.group_inputs()));
 }
 
 template <class T>
@@ -137,18 +156,24 @@ void weight_gradient(const ConvGeometry& g, const T* x, const T* dy, T* dw, bool
   const Sampling s = forward_sampling(g);
   const PixelTiles tiles(s, g.depth());
   const Tiles parts = weight_parts(g, tiles);
-  const int64_t outputs = g.group_outputs(), depth = g.depth(), size = weight_elements(g);
-  const int64_t columns = padded(column_elements(s, tiles, g.group_inputs()));
+  const int64_t outputs = g.group_outputs(), inputs = g.group_inputs(), depth = g.depth(), size = weight_elements(g);
+  const int64_t strip = padded(strip_elements(s, tiles, inputs));
   T* scratch = workspace + parts.number() * size;
   thread_pool().run(parts.number(), [&](int64_t part, int worker) {
-    for (int64_t tile = parts.begin(part); tile < parts.end(part); ++tile) {
-      const int64_t begin = tiles.begin(tile), end = tiles.end(tile);
+    for (int64_t index = parts.begin(part); index < parts.end(part); ++index) {
+      const int64_t begin = tiles.begin(index), end = tiles.end(index);
       for (int64_t group = 0; group < g.groups; ++group) {
-        const Factor<T> patches =
-            sample(s, x, group * g.group_inputs(), g.group_inputs(), begin, end, scratch + worker * columns);
         const int64_t k = group * outputs;
-        tile_product(outputs, depth, end - begin, {dy + begin * g.K + k, g.K, true}, patches,
-                     workspace + part * size + k * depth, depth, tile > parts.begin(part));
+        const Factor<T> gradients{dy + begin * g.K + k, g.K, true};
+        T* sums = workspace + part * size + k * depth;
+        const bool add = index > parts.begin(part);
+        if (s.identity()) {  // read in x itself, which has no margin
+          const Factor<T> pixels{x + begin * g.C + group * inputs, g.C};
+          tile_product(outputs, depth, end - begin, gradients, pixels, sums, depth, add);
+        } else {
+          const TilePatches<T> tile(s, x, group * inputs, inputs, begin, end, scratch + worker * strip);
+          tile_product(outputs, end - begin, gradients, tile.patches(), sums, depth, add);
+        }
       }
     }
   });
@@ -156,6 +181,7 @@ void weight_gradient(const ConvGeometry& g, const T* x, const T* dy, T* dw, bool
 }
 
 #define PARABOLA_CONVOLVE(T)                                                                    \
+  template void pack_weight(const ConvGeometry&, const T*, T*);                                 \
   template void convolve_tile(const ConvGeometry&, const Sampling&, const T*, int64_t, int64_t, \
                               std::initializer_list<TileMap<T>>, T*);                           \
   template void convolve(const ConvGeometry&, const T*, const T*, const T*, T*, T*);            \

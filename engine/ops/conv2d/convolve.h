@@ -13,22 +13,27 @@ template <class T>
 void convolve(const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y, T* workspace);
 int64_t convolve_workspace(const ConvGeometry& g);
 
-// What becomes of a tile's patches: y = patches * weight + bias (null: none), with `group_outputs` outputs a group and
-// the rows of y `stride` elements apart.
+// The weight [K, R, S, C / groups] as convolve_tile multiplies with it, once for all tiles: [group] panels.
+template <class T>
+void pack_weight(const ConvGeometry& g, const T* weight, T* packed);
+int64_t packed_weight_elements(const ConvGeometry& g);
+
+// What becomes of a tile's patches: y = patches * weight + bias (null: none), with the packed weight, `group_outputs`
+// outputs a group and the rows of y `stride` elements apart.
 template <class T>
 struct TileMap {
-  const T *weight, *bias;
+  const T *packed_weight, *bias;
   int64_t group_outputs;
   T* y;
   int64_t stride;
 };
 
 // Output pixels [begin, end) for several maps of the same patches. The inner function of every op with a convolution in
-// it: a map's bits do not depend on the other maps, so the linear term of a quadratic op has those of conv2d. `columns`
-// has room for column_elements() of the tile.
+// it: a map's bits do not depend on the other maps, so the linear term of a quadratic op has those of conv2d. `strip`
+// has room for strip_elements() of the tile.
 template <class T>
 void convolve_tile(const ConvGeometry& g, const Sampling& sampling, const T* x, int64_t begin, int64_t end,
-                   std::initializer_list<TileMap<T>> maps, T* columns);
+                   std::initializer_list<TileMap<T>> maps, T* strip);
 
 // dx [N, H, W, C] = or += the transposed convolution of dy.
 template <class T>

@@ -13,43 +13,46 @@ ConvGeometry with_images(ConvGeometry g, int64_t images) {
   return g;
 }
 
-// A worker's scratch, in elements: patches of a tile, its products unless they are kept, and what the term asks for.
+// A worker's scratch, in elements: what a tile reads, its products unless they are kept, and what the term asks for.
 struct Worker {
-  int64_t patches, products, term;
+  int64_t strip, products, term;
   Worker(const Problem& p, bool with_products, const Extra& extra)
-      : patches(column_elements(forward_sampling(p.stacked), p.tiles, p.stacked.group_inputs())),
+      : strip(strip_elements(forward_sampling(p.stacked), p.tiles, p.stacked.group_inputs())),
         products(with_products ? p.tiles.size * p.stacked.K : 0),
         term(extra.worker) {
     if (p.linear)
-      patches = std::max(patches, column_elements(forward_sampling(*p.linear), p.tiles, p.linear->group_inputs()));
+      strip = std::max(strip, strip_elements(forward_sampling(*p.linear), p.tiles, p.linear->group_inputs()));
   }
-  int64_t elements() const { return patches + products + term; }
+  int64_t elements() const { return strip + products + term; }
 };
 
 template <class T>
 struct ForwardScratch {
-  T *kernels, *workers;
+  T *kernels, *packed, *packed_linear, *workers;
   ForwardScratch(Scratch& scratch, const Problem& p, const Worker& worker) {
     kernels = scratch.take<T>(p.kernel_elements());
+    packed = scratch.take<T>(packed_weight_elements(p.stacked));
+    packed_linear = scratch.take<T>(p.linear ? packed_weight_elements(*p.linear) : 0);
     workers = scratch.take<T>(thread_pool().threads() * worker.elements());
   }
 };
 
 template <class T>
 struct BackwardScratch {
-  T *kernels, *kernel_gradients, *gradients, *chunk, *workers, *tools;
+  T *kernels, *packed, *kernel_gradients, *gradients, *chunk, *workers, *tools;
   BackwardScratch(Scratch& scratch, const Problem& p, const Wanted& wanted, const Worker& worker, const Extra& extra) {
     const ConvGeometry chunk_geometry = with_images(p.stacked, p.chunk_images());
-    int64_t most = wanted.products ? extra.tools : 0;
+    int64_t most = wanted.products || wanted.squares ? extra.tools : 0;
     if (wanted.x) most = std::max(most, input_gradient_workspace(p.stacked));
     if (wanted.x && p.linear) most = std::max(most, input_gradient_workspace(*p.linear));
     if (wanted.factors) most = std::max(most, weight_gradient_workspace(chunk_geometry));
     if (wanted.weight) most = std::max(most, weight_gradient_workspace(*p.linear));
     if (wanted.bias) most = std::max(most, bias_gradient_workspace(p.any().pixels(), p.outputs));
     kernels = scratch.take<T>(wanted.products ? p.kernel_elements() : 0);
+    packed = scratch.take<T>(wanted.products ? packed_weight_elements(p.stacked) : 0);
     kernel_gradients = scratch.take<T>(wanted.factors ? p.kernel_elements() : 0);
     gradients = scratch.take<T>(wanted.products ? chunk_geometry.pixels() * p.stacked.K : 0);
-    chunk = scratch.take<T>(wanted.products ? extra.chunk : 0);
+    chunk = scratch.take<T>(wanted.products || wanted.squares ? extra.chunk : 0);
     workers = scratch.take<T>(wanted.products ? thread_pool().threads() * worker.elements() : 0);
     tools = scratch.take<T>(most);
   }
@@ -59,67 +62,71 @@ struct BackwardScratch {
 
 template <class T>
 void forward(const Problem& p, const ForwardArgs& args, const Extra& extra, const Term<T>& term) {
-  const auto input = [&](int i) { return args.inputs[static_cast<size_t>(i)].data<T>(); };
+  const auto input = [&](int i) { return data_of<T>(args.inputs, i); };
   const T *x = input(input_x), *weight = input(input_weight), *bias = input(input_bias);
-  const bool kept = args.variant == 1;
+  const bool kept = args.variant == 1 && p.J > 0;
   const Worker sizes(p, !kept, extra);
   Scratch scratch(args.workspace);
   const ForwardScratch<T> mine(scratch, p, sizes);
   const T* factors[] = {input(input_a), input(input_b)};
-  stack_kernels<T>(factors, p.J, p.K, p.stacked.groups, p.stacked.depth(), mine.kernels);
+  stack_kernels<T>(p.parts.present<const T*>(factors), p.J, p.K, p.stacked.groups, p.stacked.depth(), mine.kernels);
+  pack_weight(p.stacked, mine.kernels, mine.packed);
+  if (p.linear) pack_weight(*p.linear, weight, mine.packed_linear);
 
   const Sampling sampling = forward_sampling(p.any()), factor_sampling = forward_sampling(p.stacked);
   thread_pool().run(p.tiles.number(), [&](int64_t index, int worker) {
     const int64_t begin = p.tiles.begin(index), end = p.tiles.end(index), all = p.stacked.K;
-    T *patches = mine.workers + worker * sizes.elements(), *y = args.outputs[0].data<T>() + begin * p.outputs;
-    T* products = kept ? args.auxiliary[0].data<T>() + begin * all : patches + sizes.patches;
-    const TileMap<T> linear{weight, bias, p.outputs / p.any().groups, y, p.outputs};
-    const TileMap<T> both_factors{mine.kernels, nullptr, all / p.stacked.groups, products, all};
+    T *strip = mine.workers + worker * sizes.elements(), *y = args.outputs[0].data<T>() + begin * p.outputs;
+    T* products = kept ? args.auxiliary[0].data<T>() + begin * all : strip + sizes.strip;
+    const TileMap<T> linear{mine.packed_linear, bias, p.outputs / p.any().groups, y, p.outputs};
+    const TileMap<T> both_factors{mine.packed, nullptr, all / p.stacked.groups, products, all};
     if (p.linear && p.same_patches()) {
-      convolve_tile(p.stacked, sampling, x, begin, end, {linear, both_factors}, patches);
+      convolve_tile(p.stacked, sampling, x, begin, end, {linear, both_factors}, strip);
     } else {
       if (p.linear)
-        convolve_tile(*p.linear, sampling, x, begin, end, {linear}, patches);
+        convolve_tile(*p.linear, sampling, x, begin, end, {linear}, strip);
       else  // no kernel: the bias alone, or zeros
         affine_tile<T>(end - begin, p.outputs, 0, {x, 0}, {x, 0}, bias, y, p.outputs);
-      convolve_tile(p.stacked, factor_sampling, x, begin, end, {both_factors}, patches);
+      if (p.J > 0) convolve_tile(p.stacked, factor_sampling, x, begin, end, {both_factors}, strip);
     }
     term.add(
-        {.begin = begin, .end = end, .products = products, .y = y, .worker = patches + sizes.patches + sizes.products});
+        {.begin = begin, .end = end, .products = products, .y = y, .worker = strip + sizes.strip + sizes.products});
   });
 }
 
 template <class T>
 void backward(const Problem& p, const BackwardArgs& args, const Extra& extra, const Term<T>& term) {
-  const auto input = [&](int i) { return args.inputs[static_cast<size_t>(i)].data<T>(); };
-  const auto gradient = [&](int i) { return args.input_gradients[static_cast<size_t>(i)].data<T>(); };
+  const auto input = [&](int i) { return data_of<T>(args.inputs, i); };
+  const auto gradient = [&](int i) { return data_of<T>(args.input_gradients, i); };
   const T *x = input(input_x), *weight = input(input_weight);
   T* dy = args.output_gradients[0].data<T>();
-  const Wanted wanted(args);
-  const bool kept = args.variant == 1;
+  const Wanted wanted(p, args);
+  const bool kept = args.variant == 1 && p.J > 0;
   const Worker sizes(p, false, extra);
   Scratch scratch(args.workspace);
   const BackwardScratch<T> mine(scratch, p, wanted, sizes, extra);
+  const bool recompute = wanted.reads_products && !kept;
   const T* factors[] = {input(input_a), input(input_b)};
-  if (wanted.products && (wanted.x || !kept))
-    stack_kernels<T>(factors, p.J, p.K, p.stacked.groups, p.stacked.depth(), mine.kernels);
+  if (wanted.products && (wanted.x || recompute))
+    stack_kernels<T>(p.parts.present<const T*>(factors), p.J, p.K, p.stacked.groups, p.stacked.depth(), mine.kernels);
+  if (wanted.products && recompute) pack_weight(p.stacked, mine.kernels, mine.packed);
 
   const Sampling sampling = forward_sampling(p.stacked);
   const int64_t all = p.stacked.K, image_inputs = p.stacked.H * p.stacked.W * p.stacked.C;
-  for (int64_t first = 0; wanted.products && (first == 0 || first < p.tiles.number()); first += p.chunk_tiles) {
+  const bool any = wanted.products || wanted.squares;
+  for (int64_t first = 0; any && (first == 0 || first < p.tiles.number()); first += p.chunk_tiles) {
     const int64_t last = std::min(p.tiles.number(), first + p.chunk_tiles);
     const int64_t chunk_begin = p.tiles.begin(first), chunk_end = last > first ? p.tiles.end(last - 1) : 0;
-    thread_pool().run(last - first, [&](int64_t index, int worker) {
+    thread_pool().run(wanted.products ? last - first : 0, [&](int64_t index, int worker) {
       const int64_t begin = p.tiles.begin(first + index), end = p.tiles.end(first + index);
-      T *patches = mine.workers + worker * sizes.elements(), *gradients = mine.gradients + (begin - chunk_begin) * all;
+      T *strip = mine.workers + worker * sizes.elements(), *gradients = mine.gradients + (begin - chunk_begin) * all;
       T* products = kept ? args.auxiliary[0].data<T>() + begin * all : gradients;
-      if (!kept)
+      if (recompute)
         convolve_tile(p.stacked, sampling, x, begin, end,
-                      {{mine.kernels, nullptr, all / p.stacked.groups, products, all}}, patches);
+                      {{mine.packed, nullptr, all / p.stacked.groups, products, all}}, strip);
       term.gradients(
-          {begin, end, products, gradients, dy + begin * p.outputs, patches + sizes.patches, mine.chunk, chunk_begin});
+          {begin, end, products, gradients, dy + begin * p.outputs, strip + sizes.strip, mine.chunk, chunk_begin});
     });
-    term.finish_chunk(chunk_begin, chunk_end, mine.chunk, mine.tools);
 
     const int64_t image = chunk_begin / p.stacked.image_pixels(), images = chunk_end / p.stacked.image_pixels() - image;
     const ConvGeometry chunk = with_images(p.stacked, images);
@@ -129,15 +136,17 @@ void backward(const Problem& p, const BackwardArgs& args, const Extra& extra, co
       if (p.linear)
         input_gradient(with_images(*p.linear, images), dy + chunk_begin * p.outputs, weight, dx, accumulate,
                        mine.tools);
-      input_gradient(chunk, mine.gradients, mine.kernels, dx, accumulate || p.linear, mine.tools);
+      if (p.J > 0) input_gradient(chunk, mine.gradients, mine.kernels, dx, accumulate || p.linear, mine.tools);
     }
     if (wanted.factors)
       weight_gradient(chunk, x + image * image_inputs, mine.gradients, mine.kernel_gradients, first > 0, mine.tools);
+    term.finish_chunk(chunk_begin, chunk_end, mine.chunk, mine.tools);
   }
   if (wanted.factors) {
     T* gradients[] = {gradient(input_a), gradient(input_b)};
     const bool accumulate[] = {args.accumulates(input_a), args.accumulates(input_b)};
-    unstack_gradients<T>(mine.kernel_gradients, p.J, p.K, p.stacked.groups, p.stacked.depth(), gradients, accumulate);
+    unstack_gradients<T>(mine.kernel_gradients, p.J, p.K, p.stacked.groups, p.stacked.depth(),
+                         p.parts.present<T*>(gradients), p.parts.present<const bool>(accumulate));
   }
   if (args.wants(input_weight))
     weight_gradient(*p.linear, x, dy, gradient(input_weight), args.accumulates(input_weight), mine.tools);
@@ -155,7 +164,7 @@ size_t forward_workspace(const Problem& p, DType dtype, int variant, const Extra
 size_t backward_workspace(const Problem& p, DType dtype, uint64_t mask, const Extra& extra) {
   Scratch scratch;
   dispatch_float(dtype, "quadratic_conv2d",
-                 [&]<class T>() { BackwardScratch<T>(scratch, p, Wanted(mask), Worker(p, false, extra), extra); });
+                 [&]<class T>() { BackwardScratch<T>(scratch, p, Wanted(p, mask), Worker(p, false, extra), extra); });
   return scratch.bytes();
 }
 

@@ -7,7 +7,7 @@
 namespace parabola::factors {
 namespace {
 
-Stack stack_of(const Problem& p) { return {2, p.J, p.K, p.stacked.groups, p.stacked.depth()}; }
+Stack stack_of(const Problem& p) { return {p.parts.factors(), p.J, p.K, p.stacked.groups, p.stacked.depth()}; }
 
 // For the factors; where the linear kernel has the same chunks and patches, one set of columns serves both. Otherwise
 // it runs by itself: in either case its products are those of conv2d, bit by bit.
@@ -37,7 +37,8 @@ struct BackwardScratch {
   T *kernels, *kernel_gradients, *gradients, *term, *columns;
   std::byte* linear;  // the same place as columns
   BackwardScratch(Scratch& scratch, const Problem& p, const Wanted& wanted, int64_t extra) {
-    const int64_t pixels = wanted.products ? factor_chunks(p, extra).most_pixels(p.stacked) : 0;
+    const bool any = wanted.products || wanted.squares;
+    const int64_t pixels = any ? factor_chunks(p, extra).most_pixels(p.stacked) : 0;
     const size_t columns_bytes = static_cast<size_t>(pixels * column_elements(p.stacked)) * sizeof(T);
     const size_t linear_bytes = p.linear
                                     ? device_convolve_workspace<T>(*p.linear, wanted.x || wanted.weight, wanted.bias)
@@ -45,7 +46,7 @@ struct BackwardScratch {
                                               : 0;
     kernels = scratch.take<T>(wanted.products ? p.kernel_elements() : 0);
     kernel_gradients = scratch.take<T>(wanted.factors ? p.kernel_elements() : 0);
-    gradients = scratch.take<T>(pixels * p.stacked.K);
+    gradients = scratch.take<T>(wanted.products ? pixels * p.stacked.K : 0);
     term = scratch.take<T>(pixels * extra);
     linear = scratch.take<std::byte>(static_cast<int64_t>(std::max(columns_bytes, linear_bytes)));
     columns = reinterpret_cast<T*>(linear);
@@ -56,13 +57,14 @@ struct BackwardScratch {
 
 template <class T>
 void device_forward(const Problem& p, const ForwardArgs& args, int64_t extra, const DeviceTerm<T>& term) {
-  const auto input = [&](int i) { return args.inputs[static_cast<size_t>(i)].data<T>(); };
+  const auto input = [&](int i) { return data_of<T>(args.inputs, i); };
   const T *x = input(input_x), *weight = input(input_weight), *bias = input(input_bias);
   T* y = args.outputs[0].data<T>();
-  const bool kept = args.variant == 1;
+  const bool kept = args.variant == 1 && p.J > 0;
   Scratch scratch(args.workspace);
   const ForwardScratch<T> mine(scratch, p, args.variant, extra);
-  device_stack<T>(args.stream, stack_of(p), {input(input_a), input(input_b)}, mine.kernels);
+  const int first_factor = p.parts.a ? input_a : input_b;
+  if (p.J > 0) device_stack<T>(args.stream, stack_of(p), {input(first_factor), input(input_b)}, mine.kernels);
 
   const ConvChunks chunks = factor_chunks(p, extra);
   const bool shared = shares_columns(p, chunks);
@@ -73,27 +75,29 @@ void device_forward(const Problem& p, const ForwardArgs& args, int64_t extra, co
   for (int64_t i = 0; i < chunks.number(); ++i) {
     const ConvChunk chunk = chunks[i];
     const int64_t first = chunk.first_pixel(p.stacked);
+    const DeviceColumns<T> columns = device_columns(args.stream, p.stacked, chunk, x, mine.columns);
     const ChunkRows<T> rows{.pixels = chunk.pixels(p.stacked),
                             .products = kept ? args.auxiliary[0].data<T>() + first * p.stacked.K : mine.products,
                             .gradients = nullptr,
                             .y = y + first * p.outputs,
                             .scratch = mine.term,
-                            .first = i == 0};
-    const DeviceColumns<T> columns = device_columns(args.stream, p.stacked, chunk, x, mine.columns);
+                            .first = i == 0,
+                            .chunk = chunk,
+                            .patches = columns};
     if (shared) device_convolve_chunk(args.stream, *p.linear, chunk, columns, weight, bias, rows.y);
-    device_convolve_chunk<T>(args.stream, p.stacked, chunk, columns, mine.kernels, nullptr, rows.products);
+    if (p.J > 0) device_convolve_chunk<T>(args.stream, p.stacked, chunk, columns, mine.kernels, nullptr, rows.products);
     term.add(rows);
   }
 }
 
 template <class T>
 void device_backward(const Problem& p, const BackwardArgs& args, int64_t extra, const DeviceTerm<T>& term) {
-  const auto input = [&](int i) { return args.inputs[static_cast<size_t>(i)].data<T>(); };
-  const auto gradient = [&](int i) { return args.input_gradients[static_cast<size_t>(i)].data<T>(); };
+  const auto input = [&](int i) { return data_of<T>(args.inputs, i); };
+  const auto gradient = [&](int i) { return data_of<T>(args.input_gradients, i); };
   const T* x = input(input_x);
   T* dy = args.output_gradients[0].data<T>();
-  const Wanted wanted(args);
-  const bool kept = args.variant == 1;
+  const Wanted wanted(p, args);
+  const bool kept = args.variant == 1 && p.J > 0;
   Scratch scratch(args.workspace);
   const BackwardScratch<T> mine(scratch, p, wanted, extra);
 
@@ -105,32 +109,40 @@ void device_backward(const Problem& p, const BackwardArgs& args, int64_t extra, 
   else if (wanted.bias)
     device_bias_gradient(args.stream, dy, p.stacked.pixels(), p.outputs, gradient(input_bias),
                          args.accumulates(input_bias), mine.linear);
-  if (!wanted.products) return;
+  if (!wanted.products && !wanted.squares) return;
 
-  if (wanted.x || !kept) device_stack<T>(args.stream, stack_of(p), {input(input_a), input(input_b)}, mine.kernels);
+  const bool recompute = wanted.reads_products && !kept, term_reads = p.parts.form() || wanted.squares;
+  const int first_factor = p.parts.a ? input_a : input_b;
+  if (wanted.products && (wanted.x || recompute))
+    device_stack<T>(args.stream, stack_of(p), {input(first_factor), input(input_b)}, mine.kernels);
   const ConvChunks chunks = factor_chunks(p, extra);
   for (int64_t i = 0; i < chunks.number(); ++i) {
     const ConvChunk chunk = chunks[i];
     const int64_t first = chunk.first_pixel(p.stacked);
+    DeviceColumns<T> columns{};
+    if (wanted.factors || recompute || term_reads)
+      columns = device_columns(args.stream, p.stacked, chunk, x, mine.columns);
     const ChunkRows<T> rows{.pixels = chunk.pixels(p.stacked),
                             .products = kept ? args.auxiliary[0].data<T>() + first * p.stacked.K : mine.gradients,
                             .gradients = mine.gradients,
                             .y = dy + first * p.outputs,
                             .scratch = mine.term,
-                            .first = i == 0};
-    DeviceColumns<T> columns{};
-    if (wanted.factors || !kept) columns = device_columns(args.stream, p.stacked, chunk, x, mine.columns);
-    if (!kept) device_convolve_chunk<T>(args.stream, p.stacked, chunk, columns, mine.kernels, nullptr, rows.products);
+                            .first = i == 0,
+                            .chunk = chunk,
+                            .patches = columns};
+    if (recompute)
+      device_convolve_chunk<T>(args.stream, p.stacked, chunk, columns, mine.kernels, nullptr, rows.products);
     term.gradients(rows);
     if (wanted.factors)
       device_weight_gradient(args.stream, p.stacked, chunk, columns, rows.gradients, mine.kernel_gradients, i > 0);
-    if (wanted.x)
+    if (wanted.x && p.J > 0)
       device_input_gradient(args.stream, p.stacked, chunk, rows.gradients, mine.kernels, gradient(input_x),
                             args.accumulates(input_x) || p.linear, mine.columns);
+    term.finish(rows);
   }
   if (wanted.factors)
-    device_unstack<T>(args.stream, stack_of(p), mine.kernel_gradients, {gradient(input_a), gradient(input_b)},
-                      {args.accumulates(input_a), args.accumulates(input_b)});
+    device_unstack<T>(args.stream, stack_of(p), mine.kernel_gradients, {gradient(first_factor), gradient(input_b)},
+                      {args.accumulates(first_factor), args.accumulates(input_b)});
 }
 
 size_t device_forward_workspace(const Problem& p, const Signature& s, int64_t extra) {
@@ -142,7 +154,7 @@ size_t device_forward_workspace(const Problem& p, const Signature& s, int64_t ex
 size_t device_backward_workspace(const Problem& p, const Signature& s, int64_t extra) {
   Scratch scratch;
   dispatch_float(s.dtype(), "quadratic_conv2d",
-                 [&]<class T>() { BackwardScratch<T>(scratch, p, Wanted(s.gradient_mask), extra); });
+                 [&]<class T>() { BackwardScratch<T>(scratch, p, Wanted(p, s.gradient_mask), extra); });
   return scratch.bytes();
 }
 

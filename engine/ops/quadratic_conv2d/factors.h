@@ -1,8 +1,10 @@
 // What the two quadratic convolutions share: y = C*x + bias + scale * term(a*x, b*x), where the term is the factors'
 // product summed over ranks (quadratic_conv2d), or that passed through a further matrix (quadratic_conv2d_shared). Both
-// factors run as one convolution with stacked outputs, forward and backward.
+// factors run as one convolution with stacked outputs, forward and backward. quadratic_conv2d may have one factor, or
+// none, and a weight for x∘x (quadratic_types.h).
 #pragma once
 #include <optional>
+#include <span>
 
 #include "engine/ops/checks.h"
 #include "engine/ops/conv2d/convolve.h"
@@ -19,33 +21,54 @@ struct QuadraticConvAttributes {
 
 namespace factors {
 
-// Positions of the inputs; the factors are a and b, or u and v, and only quadratic_conv2d_shared has a p.
-enum : int { input_x, input_weight, input_bias, input_a, input_b, input_p };
+// Positions of the inputs; the factors are a and b, or u and v. The last one is quadratic_conv2d's, or
+// quadratic_conv2d_shared's.
+enum : int { input_x, input_weight, input_bias, input_a, input_b, input_square, input_p = input_square };
+
+// Null for a tensor that is absent, and so for the last ones where a caller gave fewer.
+template <class T>
+T* data_of(std::span<const TensorView> tensors, int i) {
+  return static_cast<size_t>(i) < tensors.size() ? tensors[static_cast<size_t>(i)].data<T>() : nullptr;
+}
+
+// What the term consists of.
+struct Parts {
+  bool a = true, b = true, square = false;
+  bool form() const { return b && !a; }                        // type 1: a_j*x is the patch's j-th value
+  bool squared() const { return a && !b; }                     // type 3: b_j*x is a_j*x
+  int64_t factors() const { return int64_t{a} + int64_t{b}; }  // that there are products of
+  // Of something that a and b have each, what those have that are there.
+  template <class T>
+  std::span<T> present(std::span<T> both) const {
+    return both.subspan(a ? 0 : 1, static_cast<size_t>(factors()));
+  }
+};
 
 struct Problem {
   std::optional<ConvGeometry> linear;  // absent: no linear kernel
-  ConvGeometry stacked;                // all 2 J K outputs of the factors as one convolution
-  int64_t J, K, outputs;               // ranks, outputs of one, outputs of the op
+  ConvGeometry stacked;                // all (2 J K) outputs of the factors as one convolution
+  int64_t J, K, outputs;               // ranks (0: no factors), outputs of one, outputs of the op
   PixelTiles tiles;                    // conv2d's where there is a linear kernel, so that its term has conv2d's bits
   int64_t chunk_tiles;                 // tiles, of whole images, whose products backward holds at a time
+  Parts parts;
 
   const ConvGeometry& any() const { return linear ? *linear : stacked; }
   bool same_patches() const;  // the linear kernel and the factors read the same pixels
   int64_t kernel_elements() const { return stacked.K * stacked.depth(); }
   int64_t chunk_images() const;
 
-  // Group `group` of the factors' products, or of their gradients, in rows of all 2 J K.
+  // Group `group` of the factors' products, or of their gradients, in rows of all of them. A sole factor is both.
   template <class T>
   FactorTile<T> tile(T* products, int64_t group) const {
-    const int64_t width = K / stacked.groups, begin = group * 2 * J * width;
-    return {products + begin, products + begin + J * width, J, stacked.K, width};
+    const int64_t width = K / stacked.groups, begin = group * parts.factors() * J * width;
+    return {products + begin, products + begin + (parts.factors() - 1) * J * width, J, stacked.K, width};
   }
 };
 
 // The factors are J kernels of `factor` [K, R, S, C / groups] each. ShapeError and UsageError, naming `op`, where x,
 // the weight (absent: none), bias and factors do not fit together.
 Problem make_problem(std::string_view op, const QuadraticConvAttributes& attributes, const Shape& x,
-                     const std::optional<Shape>& weight, int64_t J, const Shape& factor, int64_t outputs);
+                     const std::optional<Shape>& weight, Parts parts, int64_t J, const Shape& factor, int64_t outputs);
 
 // The ops' problems, from a signature or from the arguments of a kernel.
 template <class From>
@@ -53,16 +76,13 @@ Problem product_problem(const From& from);
 template <class From>
 Problem shared_problem(const From& from);
 
-// What backward makes of the factors, given which inputs want gradients.
+// What backward makes, given which inputs want gradients.
 struct Wanted {
-  bool x, weight, bias, factors, products;  // gradients of inputs; of a or b; any that needs a*x and b*x
-  explicit Wanted(uint64_t mask)
-      : x(mask >> input_x & 1),
-        weight(mask >> input_weight & 1),
-        bias(mask >> input_bias & 1),
-        factors((mask >> input_a & 3) != 0),
-        products(x || mask >> input_a != 0) {}
-  explicit Wanted(const BackwardArgs& args);
+  bool x, weight, bias, factors;  // gradients of inputs; of a or b
+  bool products, squares;         // any that the factors, or the square weight, have a part in
+  bool reads_products;            // backward reads a*x and b*x
+  Wanted(const Problem& p, uint64_t mask);
+  Wanted(const Problem& p, const BackwardArgs& args);
 };
 
 // Scratch that an op's term asks for, in elements: of each worker, of a chunk in backward, and in `tools`, which serves
@@ -76,7 +96,7 @@ size_t backward_workspace(const Problem& p, DType dtype, uint64_t gradient_mask,
 
 // Of what both ops do; the op adds its term's.
 StepCost common_cost(const Problem& p, const Signature& s);
-Needs common_needs(const Signature& s);
+Needs common_needs(const Problem& p, const Signature& s);
 
 // A tile of output pixels [begin, end): its rows of the products a*x and b*x, of their gradients, of y or dy; scratch
 // of the worker and, in backward, of the chunk, which began at pixel `chunk_begin`.
@@ -95,7 +115,7 @@ class Term {
   virtual ~Term() = default;
   virtual void add(const Tile<T>& tile) const = 0;        // y += scale * term
   virtual void gradients(const Tile<T>& tile) const = 0;  // y is dy; products and gradients may be the same rows
-  // Once all tiles of pixels [begin, end) are done: gradients of inputs that only this op has.
+  // Once all else of pixels [begin, end) is done: gradients of inputs that only this op has, and its own part of dx.
   virtual void finish_chunk(int64_t /*begin*/, int64_t /*end*/, T* /*chunk*/, T* /*tools*/) const {}
 };
 

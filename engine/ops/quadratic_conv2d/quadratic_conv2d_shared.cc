@@ -97,7 +97,7 @@ StepCost cost(const Signature& s) {
 }
 
 Needs needs(const Signature& s) {
-  Needs needs = common_needs(s);
+  Needs needs = common_needs(shared_problem(s), s);
   if (s.wants_gradient(input_x) || s.wants_gradient(input_a) || s.wants_gradient(input_b)) needs.inputs |= 1 << input_p;
   return needs;
 }

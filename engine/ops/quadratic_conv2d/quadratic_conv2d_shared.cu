@@ -22,7 +22,7 @@ class SharedTerm final : public DeviceTerm<T> {
     if constexpr (std::is_same_v<Args, BackwardArgs>) {
       dp_ = args.input_gradients[input_p].template data<T>();
       accumulate_ = args.accumulates(input_p);
-      const Wanted wanted(args);
+      const Wanted wanted(p, args);
       factors_wanted_ = wanted.x || wanted.factors;
     }
   }
