@@ -314,12 +314,16 @@ soak:              ; $(error make $@: not built yet)
 CODE := find engine layers optim data apps tests -name '*.h' -o -name '*.cuh' -o -name '*.cc' -o -name '*.cu'
 LINT := $(patsubst %,$(BUILD)/lint/%,$(sort $(LIBRARY_SOURCES) $(COMMON_SOURCES) $(APP_SOURCES) $(TUTORIAL_SOURCES) \
           $(TEST_SOURCES) $(wildcard tests/fuzz/*.cc)))
-MAKEFLAGS += $(if $(filter lint,$(MAKECMDGOALS)),--keep-going)
+ifneq ($(filter lint,$(MAKECMDGOALS)),)
+MAKEFLAGS += --keep-going
+-include $(LINT:=.d)
+endif
 
 format:
 	@$(CODE) | xargs clang-format -i
 lint: formatted $(LINT)
-formatted:
+	@echo 'lint: nothing to mend; $(words $(LINT)) sources and what they include'
+formatted: | found
 	@$(CODE) | xargs clang-format --dry-run -Werror
 $(LINT): $(BUILD)/lint/%: % .clang-tidy tests/.clang-tidy | found
 	$(call say,LINT,$<)
@@ -328,7 +332,6 @@ $(LINT): $(BUILD)/lint/%: % .clang-tidy tests/.clang-tidy | found
 	$(Q)clang-tidy --quiet $< -- $(filter-out -Werror,$(CXXFLAGS)) -Wno-unknown-warning-option $(INCLUDES) $(TEST_FLAGS) \
 	  2>$@.log || { cat $@.log >&2; exit 1; }
 	$(Q)touch $@
--include $(LINT:=.d)
 
 clean:
 	rm -rf build build-*/
