@@ -185,7 +185,7 @@ void Loader::fill(HostBatch& batch, std::span<const int64_t> samples, int64_t ep
   if (!options_.augmentation.mixes()) return;
   batch.share = mix(options_.augmentation, mixing_draws(options_.seed, epoch, batch.number), batch.shape, batch.images);
   batch.partners = batch.labels;
-  std::ranges::rotate(batch.partners, batch.partners.end() - 1);
+  std::rotate(batch.partners.begin(), batch.partners.end() - 1, batch.partners.end());
   if (batch.share >= 0.5) return;
   std::swap(batch.labels, batch.partners);
   batch.share = 1 - batch.share;

@@ -72,8 +72,9 @@ void draw(std::ostream& svg, int left, int top, const std::string& title, const 
   constexpr int cells = 40, size = 160, cell = size / cells;
   const Tensor centres = Tensor::empty({cells * cells, 2});
   for (int i = 0; i < cells * cells; ++i) {
-    centres.data<float>()[2 * i] = (i % cells + 0.5F) * 2 / cells - 1;
-    centres.data<float>()[2 * i + 1] = 1 - (i / cells + 0.5F) * 2 / cells;
+    const int row = i / cells, column = i % cells;
+    centres.data<float>()[2 * i] = (column + 0.5F) * 2 / cells - 1;
+    centres.data<float>()[2 * i + 1] = 1 - (row + 0.5F) * 2 / cells;
   }
   const Tensor z = neuron(centres);
   svg << "<g transform='translate(" << left << "," << top << ")'><text y='-6'>" << title << "</text>"
@@ -94,14 +95,13 @@ int main() {
       << "fill='#222'><rect width='760' height='590' fill='white'/>\n";
   const char* kinds[] = {"linear", "1 product", "2 products"};
   std::printf("on the right side: %10s %10s %10s\n", kinds[0], kinds[1], kinds[2]);
-  for (int column = 0; column < 4; ++column) {
-    const Points points(conics[column]);
-    std::printf("%-18s", conics[column].name);
+  for (int i = 0; i < 4; ++i) {
+    const Points points(conics[i]);
+    std::printf("%-18s", conics[i].name);
     for (int products = 0; products < 3; ++products) {
       const Neuron neuron(products);
       std::printf(" %10.2f", trained_accuracy(neuron, points));
-      draw(svg, 20 + 184 * column, 34 + 190 * products, concat(conics[column].name, ", ", kinds[products]), neuron,
-           points);
+      draw(svg, 20 + 184 * i, 34 + 190 * products, concat(conics[i].name, ", ", kinds[products]), neuron, points);
     }
     std::printf("\n");
   }

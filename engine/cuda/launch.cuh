@@ -1,7 +1,7 @@
 // What a .cu file is written with: launching kernels, thread numbers, shared memory. The same source is compiled twice,
 // by nvcc for the chip, and by g++ for the emulated grid, on which the tests run every kernel (tests/emulated).
-// Therefore no
-// <<<>>>, no extern __shared__ and no inline PTX outside of this folder. How to write one: README.md beside this file.
+// Therefore there is no <<<>>>, no extern __shared__ and no inline PTX outside of this folder. How to write one:
+// README.md beside this file.
 #pragma once
 #include <cstdint>
 #include <tuple>

@@ -7,7 +7,7 @@ namespace parabola {
 // is not lost; of several, the first one stays.
 template <class T>
 constexpr bool exceeds(T value, T largest) {
-  return value > largest || (value != value && largest == largest);
+  return value > largest || (value != value && largest == largest);  // NOLINT(misc-redundant-expression): asks for NaN
 }
 
 }  // namespace parabola

@@ -44,10 +44,10 @@ constexpr const char* name = is_mean ? "mean" : "sum";
 
 template <bool is_mean>
 Layout layout(const Signature& s) {
-  const auto& [axes, keep] = s.attributes.get<ReduceAttributes>();
-  Layout result{.outputs = {{reduced_shape(s.shape(0), axes, keep), s.dtype()}}};
+  const auto& how = s.attributes.get<ReduceAttributes>();
+  Layout result{.outputs = {{reduced_shape(s.shape(0), how.axes, how.keep), s.dtype()}}};
   dispatch_any_float(s.dtype(), name<is_mean>, [&]<class T>() {
-    result.forward_workspace = Reduction(s.shape(0), axes).template workspace<T>();
+    result.forward_workspace = Reduction(s.shape(0), how.axes).template workspace<T>();
   });
   return result;
 }

@@ -69,7 +69,9 @@ TEST_CASE("demo: leaves exactly the files that it speaks of, and one record a ru
   const Finished& demo = finished();
   CHECK(files_in(demo.folder) == all_files);
   CHECK(demo.records.size() == 5);
-  for (const auto& [method, record] : demo.records) {
+  for (const auto& entry : demo.records) {
+    const std::string& method = entry.first;
+    const Json& record = entry.second;
     CAPTURE(method);
     check_keys(record, {"event", "model", "method", "epochs", "steps", "train_loss", "top1", "parameters",
                         "trainable_parameters", "seconds", "train_flops", "images_per_second", "data", "learning_rate",

@@ -75,8 +75,8 @@ TEST_CASE("predict: names and probabilities from a model that an image folder ha
 TEST_CASE("image folders: --skip-bad leaves bad images out and names them; without it they are the user's error") {
   const std::string folder = folder_of_images(), data = "imagefolder:" + folder;
   std::ofstream(folder + "/train/dark/11a.jpg") << "no image";
-  std::ofstream(folder + "/test/light/c.png");
-  std::ofstream(folder + "/test/light/README");
+  std::ofstream(folder + "/test/light/c.png") << "";
+  std::ofstream(folder + "/test/light/README") << "";
   const Arguments command{"train", "--model", "mlp", "--data", data, "--epochs", "1", "--batch", "8"};
   // The dry run trains on other images, and then comes to this one.
   check_error(run_program(command), 2, "/test/light/c.png] the file is empty");

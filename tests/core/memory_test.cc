@@ -128,9 +128,9 @@ TEST_CASE("arena: random blocks never overlap, and all of it is free again at th
       std::memset(blocks.back().begin, i, bytes);
     } else if (!blocks.empty()) {
       std::swap(blocks[random.below(static_cast<uint32_t>(blocks.size()))], blocks.back());
-      const auto [begin, bytes, stamp] = blocks.back();
-      REQUIRE(std::all_of(begin, begin + bytes, [&](std::byte b) { return b == stamp; }));
-      arena.deallocate(begin, bytes);
+      const Block last = blocks.back();
+      REQUIRE(std::all_of(last.begin, last.begin + last.bytes, [&](std::byte b) { return b == last.stamp; }));
+      arena.deallocate(last.begin, last.bytes);
       blocks.pop_back();
     }
   }

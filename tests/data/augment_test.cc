@@ -101,6 +101,12 @@ TEST_CASE("augment: draws depend on seed, epoch and image alone") {
   for (const int same : {same_seed, same_epoch, same_image}) CHECK(same < 10);  // 1 of 162 is equal by chance
 }
 
+TEST_CASE("augment: as the flag writes it") {
+  CHECK(Augmentation{}.str() == "none");
+  CHECK(Augmentation{.crop = true, .flip = true}.str() == "crop,flip");
+  CHECK(Augmentation{.flip = true, .cutout = true, .cutmix = true}.str() == "flip,cutout,cutmix");
+}
+
 TEST_CASE("augment: rrc shows windows of every size, enlarged") {
   // Two ramps: what an output pixel holds says where it was.
   Image image{.height = 32, .width = 32, .rgb = {}};
@@ -198,7 +204,10 @@ TEST_CASE("augment: cutout zeroes a square of half the side, cut off at the edge
 TEST_CASE("augment: mixup and cutmix mix each image with the one before, by one share a batch") {
   const Shape shape{3, 6, 4, 2};
   std::vector<float> batch(3 * 48);
-  for (size_t i = 0; i < batch.size(); ++i) batch[i] = static_cast<float>(100 * (i / 48) + i % 48);
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const size_t image = i / 48, value = i % 48;
+    batch[i] = static_cast<float>(100 * image + value);
+  }
   int pasted = 0, averaged = 0;
   double shares = 0, squares = 0;
   for (int i = 0; i < 600; ++i) {

@@ -156,7 +156,7 @@ TEST_CASE("loader: mixed batches name both labels, the larger share first, and r
     CHECK(batch.share >= 0.5);
     CHECK(batch.share <= 1);
     std::vector<int32_t> before = own[b].labels;  // each image's neighbour
-    std::ranges::rotate(before, before.end() - 1);
+    std::rotate(before.begin(), before.end() - 1, before.end());
     const bool is_swapped = batch.labels != own[b].labels;
     CHECK(batch.labels == (is_swapped ? before : own[b].labels));
     CHECK(batch.partners == (is_swapped ? own[b].labels : before));

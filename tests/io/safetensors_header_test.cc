@@ -262,18 +262,20 @@ TEST_CASE("safetensors: what looks odd and is legal") {
     CHECK(entries[2].shape == Shape{3, 0});
   }
   SUBCASE("rules 10 and 13: every dtype, eight elements each") {
-    const std::vector<std::pair<std::string, int>> dtypes = {
-        {"BOOL", 8},    {"U8", 8},      {"I8", 8},          {"U16", 16},       {"I16", 16},    {"U32", 32},
-        {"I32", 32},    {"U64", 64},    {"I64", 64},        {"F16", 16},       {"BF16", 16},   {"F32", 32},
-        {"F64", 64},    {"C64", 64},    {"F8_E4M3", 8},     {"F8_E5M2", 8},    {"F8_E8M0", 8}, {"F4", 4},
-        {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}};
-    for (const auto& [name, bits] : dtypes) {
-      INFO(name);
-      const std::string json = header_of({header_entry("t", name, "[2,4]", concat("[0,", bits, "]"))});
-      const auto header = parse_image("m", safetensors_image(json, std::string(static_cast<size_t>(bits), 'd')));
+    const struct {
+      std::string name;
+      int bits;
+    } dtypes[] = {{"BOOL", 8},    {"U8", 8},      {"I8", 8},          {"U16", 16},       {"I16", 16},    {"U32", 32},
+                  {"I32", 32},    {"U64", 64},    {"I64", 64},        {"F16", 16},       {"BF16", 16},   {"F32", 32},
+                  {"F64", 64},    {"C64", 64},    {"F8_E4M3", 8},     {"F8_E5M2", 8},    {"F8_E8M0", 8}, {"F4", 4},
+                  {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}};
+    for (const auto& dtype : dtypes) {
+      INFO(dtype.name);
+      const std::string json = header_of({header_entry("t", dtype.name, "[2,4]", concat("[0,", dtype.bits, "]"))});
+      const auto header = parse_image("m", safetensors_image(json, std::string(static_cast<size_t>(dtype.bits), 'd')));
       REQUIRE(header.entries.size() == 1);
-      CHECK(name_of(header.entries[0].dtype) == name);
-      CHECK(bits_of(header.entries[0].dtype) == static_cast<uint64_t>(bits));
+      CHECK(name_of(header.entries[0].dtype) == dtype.name);
+      CHECK(bits_of(header.entries[0].dtype) == static_cast<uint64_t>(dtype.bits));
     }
   }
   SUBCASE("rule 19: names in any order, data that is not aligned") {

@@ -31,7 +31,7 @@ std::string damaged(std::string bytes, Random& random) {
 }
 
 // Damages inside the JSON leave its length wrong, so that nothing behind it would be reached: mend it.
-std::string with_mended_length(std::string image, size_t original_json, size_t original_size) {
+std::string with_mended_length(const std::string& image, size_t original_json, size_t original_size) {
   const size_t json = original_json + image.size() - original_size;
   return image.size() < 8 ? image : length_prefix(json) + image.substr(8);
 }

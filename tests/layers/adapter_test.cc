@@ -221,15 +221,17 @@ TEST_CASE("adapter: between forward and backward x stays, or x, a and b (accepta
         // N elements of x, M of a branch's output: PAPER 4.1's two schemes. The shared form has 2 r products in all.
         const int64_t n = leaf.elements(), outputs = y.shape()[y.shape().rank() - 1], rows = y.elements() / outputs;
         const int64_t products = form == AdapterForm::shared ? 2 * rank * rows : rank * y.elements();
-        const std::pair<Checkpoint, int64_t> expected[] = {{Checkpoint::standard, n},
-                                                           {Checkpoint::none, n + 2 * products}};
-        for (const auto& [policy, elements] : expected) {
-          CAPTURE(name_of(policy));
+        const struct {
+          Checkpoint policy;
+          int64_t elements;
+        } expected[] = {{Checkpoint::standard, n}, {Checkpoint::none, n + 2 * products}};
+        for (const auto& kept : expected) {
+          CAPTURE(name_of(kept.policy));
           const size_t before = Memory::of({}).activation_bytes();
-          Tape tape({.checkpoint = policy});
+          Tape tape({.checkpoint = kept.policy});
           const PolicyScope keep_x(Policy::save);  // else the relu before would count as nothing, being recomputed
           const Tensor loss = sum((*model)(relu(leaf)));
-          CHECK(Memory::of({}).activation_bytes() - before == sizeof(float) * static_cast<size_t>(elements + 1));
+          CHECK(Memory::of({}).activation_bytes() - before == sizeof(float) * static_cast<size_t>(kept.elements + 1));
         }
       }
     }

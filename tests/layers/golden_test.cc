@@ -145,10 +145,11 @@ double largest(const test::Array& values) {
 void check_close(const Values& actual, const Values& expected, double tolerance, const std::vector<std::string>& zero,
                  double zero_tolerance) {
   CHECK(actual.size() == expected.size());
-  for (const auto& [name, values] : expected) {
+  for (const auto& entry : expected) {
+    const std::string& name = entry.first;
     CAPTURE(name);
     REQUIRE(actual.contains(name));
-    const test::Array& got = actual.at(name);
+    const test::Array &got = actual.at(name), &values = entry.second;
     REQUIRE(got.size() == values.size());
     if (std::ranges::find(zero, name) == zero.end()) {
       CHECK(test::relative_error(got, values) <= tolerance);

@@ -205,15 +205,18 @@ TEST_CASE("weights: the published weights load from every file of the developmen
   load_weights(*whole, folder + "resnet20-cifar10.safetensors");
   load_weights(*other, folder + "resnet20-sharded/model.safetensors.index.json");
   CHECK(same_tensors(*whole, *other));
-  const std::pair<const char*, float> rounded[] = {{"resnet20-fp16", 0x1p-11f}, {"resnet20-bf16", 0x1p-8f}};
-  for (const auto& [name, unit] : rounded) {
-    CAPTURE(name);
-    load_weights(*other, folder + name + ".safetensors");
+  const struct {
+    const char* name;
+    float unit;
+  } rounded[] = {{"resnet20-fp16", 0x1p-11f}, {"resnet20-bf16", 0x1p-8f}};
+  for (const auto& file : rounded) {
+    CAPTURE(file.name);
+    load_weights(*other, folder + file.name + ".safetensors");
     const std::vector<float> exact = whole->tensors()[0].tensor->to_vector<float>(),
                              near = other->tensors()[0].tensor->to_vector<float>();
     CHECK(near != exact);
     for (size_t i = 0; i < exact.size(); ++i)  // half precision's subnormals are 2^-24 apart
-      CHECK(std::abs(near[i] - exact[i]) <= std::max(unit * std::abs(exact[i]), 0x1p-25f));
+      CHECK(std::abs(near[i] - exact[i]) <= std::max(file.unit * std::abs(exact[i]), 0x1p-25f));
   }
 }
 

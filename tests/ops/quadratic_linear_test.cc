@@ -152,11 +152,11 @@ TEST_CASE("quadratic_linear: type 3 is type 4 of one factor, and 2&4 may share b
     t.set_requires_gradient(true);
     return t;
   };
-  const auto gradients = [](const std::function<Tensor()>& forward, std::vector<Tensor> leaves) {
+  const auto gradients = [](const std::function<Tensor()>& forward, const std::vector<Tensor>& leaves) {
     Tape tape;
     tape.backward(sum(forward()));
     std::vector<Array> values;
-    for (Tensor& t : leaves) values.push_back(t.gradient().to_vector<double>()), t.zero_gradient();
+    for (const Tensor& t : leaves) values.push_back(t.gradient().to_vector<double>()), t.zero_gradient();
     return values;
   };
   const Tensor x = leaf({5, 7}, 1), a = leaf({1, 4, 7}, 2), b = leaf({1, 4, 7}, 3);

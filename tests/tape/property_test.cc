@@ -67,7 +67,7 @@ size_t bytes_to_keep(const Tape& tape, const std::vector<Tensor>& held, const st
   return bytes;
 }
 
-size_t bytes_of_results(const Tape& tape, std::vector<Tensor> tensors) {
+size_t bytes_of_results(const Tape& tape, const std::vector<Tensor>& tensors) {
   std::set<const Storage*> storages;
   size_t bytes = 0;
   for (const Tensor& tensor : tensors)
