@@ -45,7 +45,7 @@ endif
 HOT := $(if $(SAN),engine/blas/% engine/ops/depthwise/%)
 TEST_FLAGS := -DDOCTEST_CONFIG_SUPER_FAST_ASSERTS
 # What spends no time worth naming when it runs, but a third of the build's when compiled with -O3 (CLI11, JSON, doctest).
-COLD := apps/% tests/% engine/core/% engine/io/% engine/tape/% layers/% \
+COLD := apps/% tests/% engine/core/% engine/io/% engine/tape/% layers/% optim/% \
         $(filter-out data/augment.cc data/preprocess.cc data/resize.cc,$(wildcard data/*.cc))
 COLD_FLAGS := $(if $(SAN),-O1,-Og)
 
