@@ -36,7 +36,7 @@ Layout layout(const Signature& s) {
   require_shape(name, s, input_bias, "bias", {p.K});
   require_one_dtype(name, s);
   Layout layout{.outputs = {{s.shape(input_x).with(-1, p.K), s.dtype()}}};
-  if (s.variant == 1) layout.auxiliary.assign(static_cast<size_t>(p.factors()), {Shape{p.rows, p.J * p.K}, s.dtype()});
+  if (s.variant == 1 && p.J > 0) layout.auxiliary = {{{p.rows, p.width()}, s.dtype()}};
   layout.forward_workspace = forward_workspace(p, s.dtype(), s.variant);
   layout.backward_workspace = backward_workspace(p, s.dtype(), s.gradient_mask);
   return layout;
@@ -80,10 +80,10 @@ Needs needs(const Signature& s) {
   const auto need = [&](int i, bool is_needed) { needs.inputs |= uint64_t{is_needed && s.has(i)} << i; };
   need(input_x, w.weight || w.a || w.b || w.squares || recomputed || (w.x && p.form()));
   need(input_weight, w.x);
-  need(input_a, w.x || (!kept && w.a_products));
-  need(input_b, w.x || (!kept && w.b_products));
+  need(input_a, w.x || recomputed);
+  need(input_b, w.x || recomputed);
   need(input_square, w.x);
-  if (kept) needs.auxiliary = (w.a_products ? 1 : 0) | (w.b_products ? (p.factors() == 2 ? 2 : 1) : 0);
+  needs.auxiliary = uint64_t{kept && (w.a_products || w.b_products)};
   return needs;
 }
 

@@ -26,6 +26,12 @@ struct Problem {
   bool form() const { return has_b && !has_a; }                        // type 1: a_j x is x_j
   bool squared() const { return has_a && !has_b; }                     // type 3: b_j x is a_j x
   int64_t factors() const { return int64_t{has_a} + int64_t{has_b}; }  // that there are products of
+  int64_t width() const { return factors() * J * K; }                  // of a row of them: all a_j x, then all b_j x
+  // The products in such rows, of which the first one begins at `products`.
+  template <class T>
+  FactorTile<T> tile(T* products) const {
+    return {products, products + (factors() == 2 ? J * K : 0), J, width(), K};
+  }
 
  private:
   void set(const Shape& x, const Shape& a, const Shape& b, const Shape& square);
@@ -68,8 +74,7 @@ void factor_products(const Problem& p, const T* x, const T* factor, int64_t i, i
 // The products that variant 1 keeps, from row i and column j on.
 template <class T, class Args>
 FactorTile<T> kept_products(const Problem& p, const Args& args, int64_t i, int64_t j) {
-  const auto kept = [&](size_t n) { return args.auxiliary[n].template data<T>() + i * p.J * p.K + j; };
-  return {kept(0), kept(p.factors() == 2 ? 1 : 0), p.J, p.J * p.K, p.K};
+  return p.tile(args.auxiliary[0].template data<T>() + i * p.width() + j);
 }
 
 size_t forward_workspace(const Problem& problem, DType dtype, int variant);

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "engine/ops/quadratic_conv2d/stacked.cuh"
+#include "engine/ops/quadratic_stack.cuh"
 
 namespace parabola::factors {
 namespace {

@@ -6,7 +6,7 @@
 #include "engine/ops/conv2d/convolve.cuh"
 #include "engine/ops/quadratic_conv2d/normed.cuh"
 #include "engine/ops/quadratic_conv2d/normed.h"
-#include "engine/ops/quadratic_conv2d/stacked.cuh"
+#include "engine/ops/quadratic_stack.cuh"
 
 namespace parabola {
 namespace {

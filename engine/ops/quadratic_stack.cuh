@@ -1,13 +1,13 @@
-// Kernels of one shape stacked to one convolution on CUDA, and the way back; stacked.h is the CPU's, with the order.
+// Weights of one shape copied side by side on CUDA, so that one product or convolution multiplies x with all of them,
+// and the way back; quadratic_conv2d/stacked.h is the CPU's, with the order.
 #pragma once
 #include "engine/core/device.h"
-#include "engine/ops/conv2d/geometry.h"
 
 namespace parabola {
 
 constexpr int most_stacked = 3;
 
-// `count` kernels [J, K, R, S, C / groups] each.
+// `count` kernels [J, K, R, S, C / groups] each, or as many matrices [J, K, C] of one group.
 struct Stack {
   int64_t count, J, K, groups, depth;
   int64_t rows() const { return count * J * K; }

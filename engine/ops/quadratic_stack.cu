@@ -1,4 +1,4 @@
-#include "engine/ops/quadratic_conv2d/stacked.cuh"
+#include "engine/ops/quadratic_stack.cuh"
 
 #include "engine/cuda/launch.cuh"
 
