@@ -21,11 +21,12 @@ struct ArenaPlan {
   size_t bytes = 0;           // of a region that holds them all
 };
 
-// Lays the blocks out so that no two which live at the same time overlap, in a region as small as a greedy order finds:
-// one block after the other goes into the tightest gap between those already placed beside which it lives, the largest
-// blocks first (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020), or those that
-// live longest for their size; the smaller region of the two. Offsets are multiples of `alignment`. At least the most
-// bytes alive at once, in all steps seen at most a few percent more. Time: quadratic in the number of blocks.
+// Lays the blocks out so that no two which live at the same time overlap. One after the other goes into the tightest
+// gap between those already placed beside which it lives, the largest first (Pisarchyk and Lee, "Efficient Memory
+// Management for Deep Neural Net Inference", 2020); then again, those first that lay too high (Joslin and Clements,
+// "Squeaky Wheel Optimization", 1999), and the smallest region counts. It is at least as large as the most bytes alive
+// at once; measured on four nets and all policies: equal for most steps, 18% larger at worst, in steps with many
+// replays. Offsets are multiples of `alignment`. Time: quadratic in the number of blocks.
 ArenaPlan plan_arena(std::span<const BlockLife> lives, size_t alignment);
 
 }  // namespace parabola

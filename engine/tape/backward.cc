@@ -255,7 +255,7 @@ void Tape::backward_node(int index) {
                     .accumulate = accumulate};
   args.variant = node.variant;
   args.random = random_of(index);
-  Executor::instance().backward(*node.op, args, layout.backward_workspace, node.cost.backward, device);
+  Executor::instance().backward(*node.op, args, layout.backward_workspace, node.cost.backward, device, node.recomputed);
   for (const auto& [target, addend] : repeated) add_into(target, addend);
   // Only now, and not where no kernel ran: the gradient would show what happened to lie in its memory.
   if (Executor::instance().planning) return;

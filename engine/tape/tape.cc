@@ -131,6 +131,10 @@ std::vector<Tensor> Tape::record(const OpDef& op, std::span<const Tensor> inputs
   const Signature signature{node.attributes, specs, node.gradient_mask, node.variant};
   const Layout layout = layout_of(op, signature, device);
   if (op.cost) node.cost = op.cost(signature);
+  if (op.cost && differentiable && node.variant + 1 < op.variants) {
+    const Signature richest{node.attributes, specs, node.gradient_mask, op.variants - 1};
+    node.recomputed = std::max(0.0, node.cost.backward.flops - op.cost(richest).backward.flops);
+  }
   if (differentiable && op.needs) node.needs = op.needs(signature);
 
   const int index = static_cast<int>(nodes_.size());

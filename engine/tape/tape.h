@@ -70,6 +70,7 @@ struct Node {
   bool live = false;             // a replay may still be asked for: counted in live_consumers of its inputs
   bool waits = false;            // it has lost a result that is wanted: counted in waiting of its inputs
   StepCost cost;
+  double recomputed = 0;  // flops of its backward that the variant which keeps most would spare
 };
 
 class Tape final : private StorageOwner {
