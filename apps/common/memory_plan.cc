@@ -21,24 +21,17 @@ std::string reason(size_t budget, const std::function<Tensor()>& loss, Device de
   return "";
 }
 
-// The step, its blocks laid out.
-PlannedStep placed(const PlannedStep& step, TapeOptions options, const std::function<Tensor()>& loss, Device device) {
-  options.plan = step.choices;
-  auto choices = std::make_shared<StepPlan>(step.choices ? *step.choices : StepPlan{});
-  choices->arena = place_step(options, loss, device);
-  choices->device = device;
-  return {step.plan, std::move(choices)};
-}
-
 }  // namespace
 
 PlannedStep plan_memory(Checkpoint checkpoint, size_t budget, int64_t batch, const LossOfBatch& loss, Device device) {
   const auto step = [&] { return loss(batch); };
-  const TapeOptions options{.checkpoint = checkpoint, .memory_budget = budget};
-  if (checkpoint != Checkpoint::automatic)
-    return placed({plan_step(options, step, device), nullptr}, options, step, device);
+  TapeOptions options{.checkpoint = checkpoint, .memory_budget = budget};
+  if (checkpoint != Checkpoint::automatic) return {plan_step(options, step, device), place_step(options, step, device)};
   const Frontier frontier(step, device);
-  if (const PlannedStep* best = frontier.within(budget)) return placed(*best, options, step, device);
+  if (const PlannedStep* best = frontier.within(budget)) {
+    options.plan = best->choices;
+    return {best->plan, place_step(options, step, device)};
+  }
   const std::string why = reason(budget, step, device);
   throw UsageError(concat("--memory-budget: got ", budget, " bytes (", bytes_text(budget), "), expected at least ",
                           frontier.smallest_budget(), " (", bytes_text(frontier.smallest_budget()), ") for a batch of ",

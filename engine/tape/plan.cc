@@ -80,10 +80,14 @@ Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss, 
   return plan(options, loss, device, between, {});
 }
 
-ArenaPlan place_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device) {
+std::shared_ptr<const StepPlan> place_step(const TapeOptions& options, const std::function<Tensor()>& loss,
+                                           Device device) {
   BlockRecord blocks;
   plan(options, loss, device, nullptr, {.blocks = &blocks});
-  return Memory::of(device).plan_for(blocks);
+  auto placed = std::make_shared<StepPlan>(options.plan ? *options.plan : StepPlan{});
+  placed->arena = Memory::of(device).plan_for(blocks);
+  placed->device = device;
+  return placed;
 }
 
 std::vector<Moment> trace_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device) {

@@ -12,7 +12,7 @@ namespace parabola {
 namespace {
 
 constexpr int points_on_path = 14;                   // plans tried of each order of dropping
-constexpr int points_of_limit = 12;                  // limits tried of each plan
+constexpr int points_of_limit = 6;                   // limits tried of each plan
 constexpr int gaps_halved = 60;                      // of the frontier that these make
 constexpr size_t caps[] = {1, 2, 4, 8, 16, 32, 64};  // parts of the whole that may be dropped together
 

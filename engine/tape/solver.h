@@ -25,7 +25,7 @@ struct PlannedStep {
 // one betters; between neighbours that are far apart more are looked for. A larger budget's plan never replays more.
 class Frontier {
  public:
-  // Plans the step `loss` as plan_step does, some hundred times (0.1 to 0.4 s for nets of 100 nodes). The options'
+  // Plans the step `loss` as plan_step does, some hundred times (0.1 to 0.3 s for nets of 100 nodes). The options'
   // budget and plan are ignored.
   explicit Frontier(const std::function<Tensor()>& loss, Device device = {}, TapeOptions options = {});
 
