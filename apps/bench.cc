@@ -94,7 +94,7 @@ std::function<size_t()> step_of(Module& model, const Batch& batch, const TapeOpt
 
 // A result record, of which `record` is the beginning that tells the model or op.
 Record completed(Record record, const Flags& flags, int64_t batch, const Measurement& m) {
-  return record.add("mode", flags.mode)
+  record.add("mode", flags.mode)
       .add("batch", batch)
       .add("threads", thread_pool().threads())
       .add("device", flags.device.str())
@@ -109,6 +109,8 @@ Record completed(Record record, const Flags& flags, int64_t batch, const Measure
       .add("flops", m.work.flops)
       .add("gflops_per_second", m.work.flops / m.median() / 1e9)
       .add("replay_flops", m.work.replay_flops);
+  if (m.resident_bytes) record.add("resident_bytes", *m.resident_bytes);
+  return record;
 }
 
 std::string name_of(const LoadedModel& loaded) {
@@ -219,12 +221,11 @@ void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
       << std::flush;
 
   TapeOptions options{.checkpoint = checkpoint_of(flags.checkpoint)};
-  if (options.checkpoint == Checkpoint::automatic) {
-    options.memory_budget = flags.memory_budget.value_or(no_budget);
+  options.memory_budget = flags.memory_budget.value_or(no_budget);
+  if (flags.mode == "train")
     options.plan =
         plan_memory(options.checkpoint, options.memory_budget, batch, loss_of(loaded, flags.device), flags.device)
             .choices;
-  }
   const Batch images = synthetic_batch(loaded.preprocessing, batch, flags.device);
   if (!flags.graph.empty())
     draw_step(*loaded.model, images, options,
@@ -233,11 +234,13 @@ void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
   const Measurement m = measure(flags.device, least_seconds, step);
   const double images_per_second = static_cast<double>(batch) / m.median(), gflops = m.work.flops / m.median() / 1e9;
 
-  Table table({"step ms", "least", "images/s", "GFLOP", "replayed", "GFLOP/s", "after forward", "peak"});
+  Table table({"step ms", "least", "images/s", "GFLOP", "replayed", "GFLOP/s", "after forward", "peak", "resident"});
   table.add({format_fixed(1e3 * m.median(), 2), format_fixed(1e3 * m.least(), 2), format_fixed(images_per_second, 1),
              format_fixed(m.work.flops / 1e9, 3), format_fixed(m.work.replay_flops / 1e9, 3), format_fixed(gflops, 1),
-             format_bytes(static_cast<int64_t>(m.saved_bytes)), format_bytes(static_cast<int64_t>(m.peak_bytes))});
-  out << table.str() << "\nmedian of " << m.seconds.size() << " steps; bytes are those of activations\n";
+             format_bytes(static_cast<int64_t>(m.saved_bytes)), format_bytes(static_cast<int64_t>(m.peak_bytes)),
+             m.resident_bytes ? format_bytes(static_cast<int64_t>(*m.resident_bytes)) : "-"});
+  out << table.str() << "\nmedian of " << m.seconds.size()
+      << " steps; bytes are those of activations; resident: physical memory at most, beyond what was held before\n";
 
   if (flags.profile) write_profile(flags, name_of(loaded), batch, step, json, out);
   json.write(completed(Record("result").add("model", info.name), flags, batch, m));

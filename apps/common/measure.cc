@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
+#include <string>
 
 #include "apps/common/text.h"
 #include "engine/blas/peak.h"
@@ -41,6 +43,24 @@ double cuda_flops_per_second(Device device) {
   return 2.0 * size * size * size / seconds;
 }
 
+// A line of /proc/self/status that counts kB, in bytes; absent on other systems than Linux.
+std::optional<size_t> status_bytes(const std::string& name) {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;)
+    if (size_t kib = 0; word == name + ":" && status >> kib) return kib * 1_KiB;
+  return {};
+}
+
+// From now on VmHWM is the most that the process holds after this call. False where that cannot be had.
+bool reset_resident_peak() { return static_cast<bool>(std::ofstream("/proc/self/clear_refs") << 5 << std::flush); }
+
+size_t lasting_bytes(const Memory& memory) {
+  size_t bytes = 0;
+  for (const Category category : {Category::parameters, Category::gradients, Category::optimizer, Category::inputs})
+    bytes += memory.live_bytes(category);
+  return bytes;
+}
+
 }  // namespace
 
 double Measurement::median() const {
@@ -53,9 +73,12 @@ double Measurement::median() const {
 double Measurement::least() const { return *std::ranges::min_element(seconds); }
 
 Measurement measure(Device device, double least_seconds, const std::function<size_t()>& step) {
-  for (int i = 0; i < warm_up_steps; ++i) step();
   Measurement result;
   Memory& memory = Memory::of(device);
+  const std::optional<size_t> resident_before = status_bytes("VmRSS");
+  const size_t lasting_before = lasting_bytes(memory);
+  for (int i = 0; i < warm_up_steps; ++i) step();
+  const bool resident_known = resident_before && reset_resident_peak();
   const size_t before = memory.activation_bytes();
   const double begun = now();
   while (result.seconds.size() < least_steps || now() - begun < least_seconds) {
@@ -68,6 +91,10 @@ Measurement measure(Device device, double least_seconds, const std::function<siz
     result.seconds.push_back(now() - start);
     result.work = Executor::instance().work;
     result.peak_bytes = memory.peak_activation_bytes() - before;
+  }
+  if (const std::optional<size_t> most = status_bytes("VmHWM"); resident_known && most) {
+    const size_t others = *resident_before + lasting_bytes(memory) - lasting_before;
+    result.resident_bytes = *most - std::min(*most, others);
   }
   return result;
 }

@@ -1,6 +1,7 @@
 // What bench's two jobs share: timing of steps, and what this machine can do at most.
 #pragma once
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,9 @@ namespace parabola {
 struct Measurement {
   std::vector<double> seconds;  // of each timed step
   size_t peak_bytes = 0, saved_bytes = 0;
+  // Physical memory that the timed steps held at most beyond what the process held before the first step and what the
+  // account says has come to stay since (gradients, the optimizer's state). Absent where the system does not tell.
+  std::optional<size_t> resident_bytes;
   WorkCounters work;  // of one step
   double median() const;
   double least() const;

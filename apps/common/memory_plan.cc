@@ -25,9 +25,13 @@ std::string reason(size_t budget, const std::function<Tensor()>& loss, Device de
 
 PlannedStep plan_memory(Checkpoint checkpoint, size_t budget, int64_t batch, const LossOfBatch& loss, Device device) {
   const auto step = [&] { return loss(batch); };
-  if (checkpoint != Checkpoint::automatic) return {plan_step({.checkpoint = checkpoint}, step, device), nullptr};
+  TapeOptions options{.checkpoint = checkpoint, .memory_budget = budget};
+  if (checkpoint != Checkpoint::automatic) return {plan_step(options, step, device), place_step(options, step, device)};
   const Frontier frontier(step, device);
-  if (const PlannedStep* best = frontier.within(budget)) return *best;
+  if (const PlannedStep* best = frontier.within(budget)) {
+    options.plan = best->choices;
+    return {best->plan, place_step(options, step, device)};
+  }
   const std::string why = reason(budget, step, device);
   throw UsageError(concat("--memory-budget: got ", budget, " bytes (", bytes_text(budget), "), expected at least ",
                           frontier.smallest_budget(), " (", bytes_text(frontier.smallest_budget()), ") for a batch of ",

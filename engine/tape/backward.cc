@@ -17,6 +17,12 @@ void add_into(const Tensor& target, const Tensor& more) {
                                target.device());
 }
 
+// A gradient that starts from one value. A plan writes none: there may be no bytes behind it.
+Tensor filled(const Shape& shape, double value, DType dtype, Device device) {
+  if (Executor::instance().planning) return Tensor::empty(shape, dtype, Category::activations, device);
+  return Tensor::full(shape, value, dtype, Category::activations, device);
+}
+
 // Whether input i has been one of the inputs before it.
 bool is_repeated(const Node& node, size_t i) {
   const auto end = node.inputs.begin() + static_cast<std::ptrdiff_t>(i);
@@ -153,7 +159,7 @@ void Tape::backward(const Tensor& loss) {
   finished_ = true;
   announce();
   make_room("backward", TensorSpec{root.shape, root.dtype}.bytes(), loss.device());
-  root.gradient = Tensor::full(root.shape, 1.0, root.dtype, Category::activations, loss.device());
+  root.gradient = filled(root.shape, 1, root.dtype, loss.device());
   for (int index = static_cast<int>(nodes_.size()) - 1; index >= 0; --index) {
     Node& node = nodes_[static_cast<size_t>(index)];
     const bool reached = std::ranges::any_of(
@@ -207,8 +213,7 @@ void Tape::backward_node(int index) {
       output_gradients.push_back({nullptr, output.shape, output.dtype});
       continue;
     }
-    if (!output.gradient)
-      output.gradient = Tensor::full(output.shape, 0.0, output.dtype, Category::activations, output.storage->device());
+    if (!output.gradient) output.gradient = filled(output.shape, 0, output.dtype, output.storage->device());
     output_gradients.push_back(view_of(output.gradient));
   }
 
@@ -250,7 +255,7 @@ void Tape::backward_node(int index) {
                     .accumulate = accumulate};
   args.variant = node.variant;
   args.random = random_of(index);
-  Executor::instance().backward(*node.op, args, layout.backward_workspace, node.cost.backward, device);
+  Executor::instance().backward(*node.op, args, layout.backward_workspace, node.cost.backward, device, node.recomputed);
   for (const auto& [target, addend] : repeated) add_into(target, addend);
   // Only now, and not where no kernel ran: the gradient would show what happened to lie in its memory.
   if (Executor::instance().planning) return;

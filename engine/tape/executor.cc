@@ -104,7 +104,7 @@ void Executor::forward(const OpDef& op, const ForwardArgs& args, size_t workspac
 }
 
 void Executor::backward(const OpDef& op, const BackwardArgs& args, size_t workspace_bytes, const Cost& cost,
-                        Device device) {
+                        Device device, double recomputed) {
   const auto kernel = kernels_for(op, device).backward;
   require_kernel(op, kernel, device);
   Workspace workspace(workspace_bytes, device);
@@ -112,6 +112,8 @@ void Executor::backward(const OpDef& op, const BackwardArgs& args, size_t worksp
   with_workspace.workspace = workspace.block();
   note(Moment::Kind::backward, device, &op, cost);
   work.add(cost);
+  work.flops -= recomputed;
+  work.replay_flops += recomputed;
   if (planning) return;
   with_workspace.step = step_on(device);
   with_workspace.stream = stream_of(device);

@@ -12,7 +12,7 @@ namespace parabola {
 struct WorkCounters {
   double flops = 0;         // forward, backward, optimizer
   double bytes = 0;         // the least that these read and write
-  double replay_flops = 0;  // recomputation, counted apart
+  double replay_flops = 0;  // recomputation, counted apart: of replays, and of variants whose backward computes again
   void add(const Cost& cost) { flops += cost.flops, bytes += cost.bytes_read + cost.bytes_written; }
 };
 
@@ -37,7 +37,9 @@ class Executor {
   bool check_finite = false;  // debug mode: Error naming the op and scope that produced the first NaN or Inf
 
   void forward(const OpDef& op, const ForwardArgs& args, size_t workspace_bytes, const Cost& cost, Device device);
-  void backward(const OpDef& op, const BackwardArgs& args, size_t workspace_bytes, const Cost& cost, Device device);
+  // recomputed: of the flops, those that a variant which keeps more would spare.
+  void backward(const OpDef& op, const BackwardArgs& args, size_t workspace_bytes, const Cost& cost, Device device,
+                double recomputed = 0);
 
   void note(Moment::Kind kind, Device device, const OpDef* op = nullptr, const Cost& cost = {});
 

@@ -8,17 +8,25 @@
 namespace parabola {
 namespace {
 
+// What a plan is asked for besides its figures.
+struct Details {
+  std::vector<Moment>* moments = nullptr;
+  BlockRecord* blocks = nullptr;
+};
+
 // No kernel runs while one of these lives, and the work counted meanwhile is none of the caller's.
 class Planning {
  public:
-  explicit Planning(std::vector<Moment>* moments) : work_(executor_.work), planning_(executor_.planning) {
+  Planning(Device device, const Details& details) : memory_(Memory::of(device)), work_(executor_.work) {
     executor_.work = {};
     executor_.planning = true;
-    executor_.moments = moments;
+    executor_.moments = details.moments;
+    memory_.begin_planning(details.blocks);
   }
   ~Planning() {
+    memory_.end_planning();
     executor_.work = work_;
-    executor_.planning = planning_;
+    executor_.planning = false;
     executor_.moments = nullptr;
   }
   Planning(const Planning&) = delete;
@@ -27,8 +35,8 @@ class Planning {
 
  private:
   Executor& executor_ = Executor::instance();
+  Memory& memory_;
   WorkCounters work_;
-  bool planning_;
 };
 
 // The options of a step that begins with `alive` bytes of others, which it is not to be charged with.
@@ -46,8 +54,8 @@ TapeOptions beside(size_t alive, TapeOptions options) {
 }
 
 Plan plan(const TapeOptions& options, const std::function<Tensor()>& loss, Device device,
-          const std::function<void(const Tape&)>& between, std::vector<Moment>* moments) {
-  const Planning planning(moments);
+          const std::function<void(const Tape&)>& between, const Details& details) {
+  const Planning planning(device, details);
   Memory& memory = Memory::of(device);
   const size_t before = memory.activation_bytes();
   memory.reset_peak();
@@ -69,12 +77,22 @@ Plan plan(const TapeOptions& options, const std::function<Tensor()>& loss, Devic
 
 Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device,
                const std::function<void(const Tape&)>& between) {
-  return plan(options, loss, device, between, nullptr);
+  return plan(options, loss, device, between, {});
+}
+
+std::shared_ptr<const StepPlan> place_step(const TapeOptions& options, const std::function<Tensor()>& loss,
+                                           Device device) {
+  BlockRecord blocks;
+  plan(options, loss, device, nullptr, {.blocks = &blocks});
+  auto placed = std::make_shared<StepPlan>(options.plan ? *options.plan : StepPlan{});
+  placed->arena = Memory::of(device).plan_for(blocks);
+  placed->device = device;
+  return placed;
 }
 
 std::vector<Moment> trace_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device) {
   std::vector<Moment> moments;
-  plan(options, loss, device, nullptr, &moments);
+  plan(options, loss, device, nullptr, {.moments = &moments});
   return moments;
 }
 

@@ -22,6 +22,10 @@ struct Plan {
 Plan plan_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device = {},
                const std::function<void(const Tape&)>& between = nullptr);
 
+// The plan in the options, or one that chooses nothing, with a place for every block of activation bytes of the step.
+std::shared_ptr<const StepPlan> place_step(const TapeOptions& options, const std::function<Tensor()>& loss,
+                                           Device device = {});
+
 // The same step, moment by moment.
 std::vector<Moment> trace_step(const TapeOptions& options, const std::function<Tensor()>& loss, Device device = {});
 

@@ -4,15 +4,17 @@
 #include <cmath>
 #include <numeric>
 #include <optional>
+#include <set>
 
 #include "engine/core/error.h"
 
 namespace parabola {
 namespace {
 
-constexpr int points_on_path = 14;            // plans tried of each order of dropping
-constexpr int points_of_limit = 12;           // limits tried of each plan
-constexpr size_t caps[] = {1, 3, 6, 12, 24};  // parts of the whole that may be dropped together
+constexpr int points_on_path = 14;                   // plans tried of each order of dropping
+constexpr int points_of_limit = 6;                   // limits tried of each plan
+constexpr int gaps_halved = 60;                      // of the frontier that these make
+constexpr size_t caps[] = {1, 2, 4, 8, 16, 32, 64};  // parts of the whole that may be dropped together
 
 // The step as the solver sees it: a node with its results, and whose results it reads.
 struct Op {
@@ -169,16 +171,25 @@ std::vector<std::vector<StepPlan::Choice>> path(const Step& rich, const Step& le
   return points;
 }
 
+// Leaves those that no other one betters, by growing peak and falling work.
+void keep_unbettered(std::vector<PlannedStep>& steps) {
+  std::ranges::stable_sort(
+      steps, {}, [](const PlannedStep& step) { return std::pair(step.plan.peak_bytes, step.plan.replay_flops); });
+  std::vector<PlannedStep> best;
+  for (PlannedStep& step : steps)
+    if (best.empty() || step.plan.replay_flops < best.back().plan.replay_flops) best.push_back(std::move(step));
+  steps = std::move(best);
+}
+
 }  // namespace
 
 Frontier::Frontier(const std::function<Tensor()>& loss, Device device, TapeOptions options) {
   options.checkpoint = Checkpoint::automatic;
-  std::vector<PlannedStep> tried;
   const auto attempt = [&](std::vector<StepPlan::Choice> nodes, size_t limit) {
     options.memory_budget = limit;
     options.plan = std::make_shared<StepPlan>(StepPlan{std::move(nodes), limit});
     try {
-      tried.push_back({plan_step(options, loss, device), options.plan});
+      steps_.push_back({plan_step(options, loss, device), options.plan});
     } catch (const MemoryError&) {
       return false;
     }
@@ -191,7 +202,7 @@ Frontier::Frontier(const std::function<Tensor()>& loss, Device device, TapeOptio
   const Plan roomy = plan_step(options, loss, device, [&](const Tape& tape) { rich = step_of(tape); });
   StepPlan keep_all;  // with the richest variants, which a tape with a budget does not choose by itself
   for (const Op& op : rich) keep_all.nodes.push_back({op.op, Policy::automatic, op.op->variants - 1});
-  tried.push_back({roomy, std::make_shared<StepPlan>(std::move(keep_all))});
+  steps_.push_back({roomy, std::make_shared<StepPlan>(std::move(keep_all))});
   options.memory_budget = no_budget - 1;  // ops then start from the variant that keeps least
   plan_step(options, loss, device, [&](const Tape& tape) { lean = step_of(tape); });
   PARABOLA_ASSERT(rich.size() == lean.size());
@@ -220,14 +231,26 @@ Frontier::Frontier(const std::function<Tensor()>& loss, Device device, TapeOptio
                                          std::pow(ratio, static_cast<double>(i) / points_of_limit)));
   }
 
-  const auto work = [](const PlannedStep& step) { return step.plan.flops + step.plan.replay_flops; };
-  std::ranges::stable_sort(tried, [&](const PlannedStep& a, const PlannedStep& b) {
-    return std::pair(a.plan.peak_bytes, work(a)) < std::pair(b.plan.peak_bytes, work(b));
-  });
-  for (PlannedStep& step : tried)
-    if (steps_.empty() ||
-        (work(step) < work(steps_.back()) && step.plan.replay_flops <= steps_.back().plan.replay_flops))
-      steps_.push_back(std::move(step));
+  // Where two neighbours are far apart, what lies between is looked for from both of them and from nothing.
+  std::set<std::pair<size_t, size_t>> halved;
+  keep_unbettered(steps_);
+  for (int i = 0; i < gaps_halved; ++i) {
+    size_t widest = 0;
+    double most = 0;
+    for (size_t k = 1; k < steps_.size(); ++k) {
+      const Plan &low = steps_[k - 1].plan, &high = steps_[k].plan;
+      const double area = (1 - static_cast<double>(low.peak_bytes) / static_cast<double>(high.peak_bytes)) *
+                          (low.replay_flops - high.replay_flops);
+      if (area > most && !halved.contains({low.peak_bytes, high.peak_bytes})) widest = k, most = area;
+    }
+    if (widest == 0) break;
+    const PlannedStep low = steps_[widest - 1], high = steps_[widest];
+    halved.emplace(low.plan.peak_bytes, high.plan.peak_bytes);
+    const size_t limit = low.plan.peak_bytes + (high.plan.peak_bytes - low.plan.peak_bytes) / 2;
+    for (const auto& start : {std::vector<StepPlan::Choice>(), low.choices->nodes, high.choices->nodes})
+      attempt(start, limit);
+    keep_unbettered(steps_);
+  }
 }
 
 const PlannedStep* Frontier::within(size_t budget) const {

@@ -22,10 +22,11 @@ struct PlannedStep {
 // order of their replay's flops per byte, dropped one after the other (a knapsack's greedy solution, exact but for its
 // last item), with a bound on how many bytes of neighbours are dropped together, since these come back together; and
 // the evictor of budget.cc under limits down to the least that it can keep. Of all of them those stay that no other
-// one betters, so a larger budget's plan is never worse than a smaller one's, by flops and by replayed flops.
+// one betters; between neighbours that are far apart more are looked for. A larger budget's plan never replays more.
 class Frontier {
  public:
-  // Plans the step `loss` as plan_step does, some hundred times. The options' budget and plan are ignored.
+  // Plans the step `loss` as plan_step does, some hundred times (0.1 to 0.3 s for nets of 100 nodes). The options'
+  // budget and plan are ignored.
   explicit Frontier(const std::function<Tensor()>& loss, Device device = {}, TapeOptions options = {});
 
   // The least work within the budget. Null: no plan keeps it.

@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "engine/core/error.h"
+#include "engine/core/memory.h"
 #include "engine/tape/executor.h"
 
 namespace parabola {
@@ -29,12 +30,14 @@ Tape::Tape(const TapeOptions& options) : options_(options), serial_(++tapes_made
       fail<UsageError>("tape", "got a memory budget with the policy ", name_of(options.checkpoint), ", expected auto");
     options_.checkpoint = Checkpoint::automatic;
   }
+  if (options_.plan) Memory::of(options_.plan->device).follow(&options_.plan->arena);
   current_tape = this;
   announce();
 }
 
 Tape::~Tape() {
   for (Value& value : values_) value.storage->owner = nullptr;
+  if (options_.plan) Memory::of(options_.plan->device).follow(nullptr);
   current_tape = previous_;
   if (previous_) previous_->announce();
 }
@@ -128,6 +131,10 @@ std::vector<Tensor> Tape::record(const OpDef& op, std::span<const Tensor> inputs
   const Signature signature{node.attributes, specs, node.gradient_mask, node.variant};
   const Layout layout = layout_of(op, signature, device);
   if (op.cost) node.cost = op.cost(signature);
+  if (op.cost && differentiable && node.variant + 1 < op.variants) {
+    const Signature richest{node.attributes, specs, node.gradient_mask, op.variants - 1};
+    node.recomputed = std::max(0.0, node.cost.backward.flops - op.cost(richest).backward.flops);
+  }
   if (differentiable && op.needs) node.needs = op.needs(signature);
 
   const int index = static_cast<int>(nodes_.size());

@@ -34,8 +34,8 @@ std::string_view name_of(Checkpoint checkpoint);
 
 constexpr size_t no_budget = std::numeric_limits<size_t>::max();
 
-// What a step under Checkpoint::automatic is to do, node by node (solver.h). Advice: a node whose op is another one
-// than the plan's does without, and the budget is kept whatever the plan says.
+// What a step is to do: under Checkpoint::automatic node by node (solver.h), and where its blocks lie. Advice: a node
+// whose op is another one than the plan's does without, and the budget is kept whatever the plan says.
 struct StepPlan {
   struct Choice {
     const OpDef* op;
@@ -44,6 +44,8 @@ struct StepPlan {
   };
   std::vector<Choice> nodes;
   size_t limit = no_budget;  // evict beyond so many bytes, though the budget may have room for more
+  ArenaPlan arena = {};      // without places: blocks lie where they fit best
+  Device device = {};        // whose arena that is
 };
 
 struct TapeOptions {
@@ -68,6 +70,7 @@ struct Node {
   bool live = false;             // a replay may still be asked for: counted in live_consumers of its inputs
   bool waits = false;            // it has lost a result that is wanted: counted in waiting of its inputs
   StepCost cost;
+  double recomputed = 0;  // flops of its backward that the variant which keeps most would spare
 };
 
 class Tape final : private StorageOwner {

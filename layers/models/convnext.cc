@@ -6,6 +6,7 @@
 #include "engine/ops/reduce.h"
 #include "engine/tape/tape.h"
 #include "layers/basic.h"
+#include "layers/chain.h"
 #include "layers/models/models.h"
 #include "layers/quadratic.h"
 
@@ -18,9 +19,11 @@ Conv2dOptions conv2x2(int in, int out) {
   return {.in = in, .out = out, .kernel = 2, .stride = 2, .init = WeightInit::convnext};
 }
 
-// x + drop_path(scale ∘ branch), the branch having been multiplied by its layer scale.
-Tensor residual(const Tensor& x, const Tensor& branch, double drop, bool training) {
-  return x + (training && drop > 0 ? drop_path(branch, drop) : branch);
+// x + drop_path(scale ∘ branch).
+Tensor residual(const Tensor& x, const Tensor& scale, Tensor branch, double drop, bool training) {
+  branch = scale * branch;
+  if (training && drop > 0) branch = drop_path(branch, drop);
+  return x + branch;
 }
 
 // x + γ Linear(GELU(Linear(LN(dw7x7 x)))).
@@ -42,7 +45,7 @@ class ConvNeXtBlock final : public Module {
  private:
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
-    return residual(x, gamma_ * pwconv2_(gelu(pwconv1_(norm_(dwconv_(x))))), drop_, training());
+    return residual(x, gamma_, chain(x, dwconv_, norm_, pwconv1_, gelu, pwconv2_), drop_, training());
   }
   double drop_;
   Conv2d dwconv_;
@@ -73,8 +76,8 @@ class QuadraNetBlock final : public Module {
  private:
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
-    const Tensor mixed = residual(x, gamma1_ * mix_(norm1_(x)), drop_, training());
-    return residual(mixed, gamma2_ * pwconv2_(gelu(pwconv1_(norm2_(mixed)))), drop_, training());
+    const Tensor mixed = residual(x, gamma1_, chain(x, norm1_, mix_), drop_, training());
+    return residual(mixed, gamma2_, chain(mixed, norm2_, pwconv1_, gelu, pwconv2_), drop_, training());
   }
   double drop_;
   LayerNorm norm1_, norm2_;

@@ -7,6 +7,7 @@
 #include "engine/ops/slice.h"
 #include "engine/tape/tape.h"
 #include "layers/basic.h"
+#include "layers/chain.h"
 #include "layers/models/models.h"
 #include "layers/quadratic.h"
 
@@ -44,8 +45,9 @@ class BasicBlock final : public Module {
  private:
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
-    const Tensor y = bn2_(conv2_(relu(bn1_(conv1_(x)))));
-    return relu(y + shortcut_a(x, in_, out_, stride_));
+    Tensor y = chain(x, conv1_, bn1_, relu, conv2_, bn2_);
+    y = y + shortcut_a(x, in_, out_, stride_);
+    return relu(y);
   }
   int in_, out_, stride_;
   Conv2d conv1_, conv2_;
@@ -71,8 +73,9 @@ class QuadraticBlock final : public Module {
  private:
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
-    const Tensor y = bn2_(conv2_(relu(bn1_(conv1_(x)))));
-    return relu(y + (shortcut_ ? (*shortcut_bn_)((*shortcut_)(x)) : x));
+    Tensor y = chain(x, conv1_, bn1_, relu, conv2_, bn2_);
+    y = y + (shortcut_ ? (*shortcut_bn_)((*shortcut_)(x)) : x);
+    return relu(y);
   }
   QuadraticConv2dNormed conv1_, conv2_;
   BatchNorm bn1_, bn2_;
@@ -99,7 +102,7 @@ class ResNet final : public Module {
 
  private:
   Tensor forward(const Tensor& images) override {
-    Tensor x = relu(bn1_(conv1_(images)));
+    Tensor x = chain(images, conv1_, bn1_, relu);
     for (const auto& block : blocks_) x = (*block)(x);
     return linear_(global_average_pool(x));
   }

@@ -95,6 +95,32 @@ TEST_CASE("bench: --fit finds the largest batch within a budget, and a budget th
   check_error(run_program(model + Arguments{"--fit", "--memory-budget", "1"}), 2, "for a batch of 1; ");
 }
 
+TEST_CASE("bench: a step's physical memory is the plan's peak, within a tenth and 16 MiB") {
+  if (sanitized()) SKIP("sanitizers hold memory of their own");
+  std::vector<std::string> models = {"qresnet14"};
+  if (long_tests()) models.insert(models.end(), {"quadranet_cifar", "convnext_cifar", "resnet20"});
+  for (const std::string& model : models) {
+    CAPTURE(model);
+    const Arguments command{"bench", "--model", model, "--batch", long_tests() ? "128" : "32"};
+    const ProgramResult run = run_program(command + Arguments{"--plan", "--json", "-"});
+    REQUIRE_MESSAGE(run.code == 0, run.err);
+    const std::vector<Json> plans = records_in(run.out);
+    // Each policy and budget, or of these the first, which keeps all, and the last, the smallest budget.
+    for (size_t i = 0; i < plans.size(); i += long_tests() ? 1 : plans.size() - 1) {
+      const Arguments policy = plans[i].contains("memory_budget")
+                                   ? Arguments{"--memory-budget", plans[i].at("memory_budget").dump()}
+                                   : Arguments{"--checkpoint", plans[i].at("checkpoint")};
+      CAPTURE(policy[1]);
+      const double peak = plans[i].at("peak_activation_bytes");
+      const Json step = result_of(command + policy);
+      CHECK(step.at("peak_activation_bytes") == peak);
+      REQUIRE(step.contains("resident_bytes"));
+      CHECK(step.at("resident_bytes") <= 1.1 * peak + 16.0 * (1 << 20));
+      CHECK(step.at("resident_bytes") >= 0.9 * peak);
+    }
+  }
+}
+
 TEST_CASE("bench: inference keeps nothing") {
   const Json result = result_of({"bench", "--model", "mlp", "--mode", "infer", "--batch", "4"});
   check_bench(result, "mlp", "infer");

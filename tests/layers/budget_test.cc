@@ -15,9 +15,7 @@
 namespace parabola {
 namespace {
 
-constexpr int64_t batch = 4;
-
-Tensor images_of(const SmallNet& net, int step) {
+Tensor images_of(const SmallNet& net, int64_t batch, int step) {
   const Preprocessing how = Preprocessing::parse(models::info(net.model).preprocessing);
   std::vector<float> values(static_cast<size_t>(batch * how.height * how.width * how.channels()));
   Random random({.seed = 5, .stream = Stream::test, .item = static_cast<uint32_t>(step)});
@@ -40,7 +38,7 @@ struct Trained {
   double replay_flops = 0;
 };
 
-Trained train(const SmallNet& net, const TapeOptions& options, int steps) {
+Trained train(const SmallNet& net, int64_t batch, const TapeOptions& options, int steps) {
   const auto model = net.create(0.2, 1);
   model->set_training(true);
   AdamW optimizer(trainable(*model), {.lr = 1e-3});
@@ -49,7 +47,7 @@ Trained train(const SmallNet& net, const TapeOptions& options, int steps) {
   Memory& memory = Memory::of(Device{});
   Trained result;
   for (int step = 0; step < steps; ++step) {
-    const Tensor images = images_of(net, step);
+    const Tensor images = images_of(net, batch, step);
     const size_t before = memory.activation_bytes();
     memory.reset_peak();
     Executor::instance().work = {};
@@ -70,41 +68,50 @@ Trained train(const SmallNet& net, const TapeOptions& options, int steps) {
   return result;
 }
 
+// Weights, statistics and the optimizer's state after some steps, whatever the policy and down to the smallest budget.
+void check_policies(const SmallNet& net, int64_t batch, int steps) {
+  CAPTURE(net.model);
+  const Trained expected = train(net, batch, {.checkpoint = Checkpoint::none}, steps);
+  for (const Checkpoint checkpoint : {Checkpoint::standard, Checkpoint::blocks})
+    CHECK(train(net, batch, {.checkpoint = checkpoint}, steps).values == expected.values);
+
+  const auto model = net.create(0.2, 1);
+  model->set_training(true);
+  const Tensor images = images_of(net, batch, 0), labels = Tensor::full({batch}, 1, DType::i32, Category::inputs);
+  const auto loss = [&] { return loss_of(*model, images, labels, labels); };
+  const Frontier frontier(loss);
+  const size_t least = frontier.smallest_budget();
+  double replayed = 0;
+  for (int i = 4; i >= 0; --i) {
+    const size_t budget = least + (expected.peak - least) / 4 * static_cast<size_t>(i);
+    CAPTURE(budget);
+    const PlannedStep* planned = frontier.within(budget);
+    REQUIRE(planned);
+    TapeOptions options{.memory_budget = budget, .plan = planned->choices};
+    options.plan = place_step(options, loss);
+    const Trained trained = train(net, batch, options, steps);
+    CHECK(trained.values == expected.values);
+    CHECK(trained.peak == planned->plan.peak_bytes);
+    CHECK(trained.peak <= budget);
+    CHECK(trained.replay_flops == planned->plan.replay_flops);
+    CHECK(trained.replay_flops >= replayed);
+    replayed = trained.replay_flops;
+  }
+  // Without a plan, as where shapes change.
+  const Trained greedy = train(net, batch, {.memory_budget = least + (expected.peak - least) / 2}, steps);
+  CHECK(greedy.values == expected.values);
+  CHECK(greedy.peak <= least + (expected.peak - least) / 2);
+}
+
 }  // namespace
 
-TEST_CASE(
-    "budget: every model, every policy, and auto at five budgets: the same bits, and the bytes that were planned") {
-  const int steps = long_tests() ? 20 : 3;
-  for (const SmallNet& net : small_nets) {
-    CAPTURE(net.model);
-    const Trained expected = train(net, {.checkpoint = Checkpoint::none}, steps);
-    for (const Checkpoint checkpoint : {Checkpoint::standard, Checkpoint::blocks})
-      CHECK(train(net, {.checkpoint = checkpoint}, steps).values == expected.values);
+TEST_CASE("budget: every model, every policy, and auto at five budgets: the same bits, and the bytes as planned") {
+  for (const SmallNet& net : small_nets) check_policies(net, 4, long_tests() ? 20 : 3);
+}
 
-    const auto model = net.create(0.2, 1);
-    model->set_training(true);
-    const Tensor images = images_of(net, 0), labels = Tensor::full({batch}, 1, DType::i32, Category::inputs);
-    const Frontier frontier([&] { return loss_of(*model, images, labels, labels); });
-    const size_t least = frontier.smallest_budget();
-    double replayed = 0;
-    for (int i = 4; i >= 0; --i) {
-      const size_t budget = least + (expected.peak - least) / 4 * static_cast<size_t>(i);
-      CAPTURE(budget);
-      const PlannedStep* planned = frontier.within(budget);
-      REQUIRE(planned);
-      const Trained trained = train(net, {.memory_budget = budget, .plan = planned->choices}, steps);
-      CHECK(trained.values == expected.values);
-      CHECK(trained.peak == planned->plan.peak_bytes);
-      CHECK(trained.peak <= budget);
-      CHECK(trained.replay_flops == planned->plan.replay_flops);
-      CHECK(trained.replay_flops >= replayed);
-      replayed = trained.replay_flops;
-    }
-    // Without a plan, as where shapes change.
-    const Trained greedy = train(net, {.memory_budget = least + (expected.peak - least) / 2}, steps);
-    CHECK(greedy.values == expected.values);
-    CHECK(greedy.peak <= least + (expected.peak - least) / 2);
-  }
+TEST_CASE("budget: nets of full size at batch 128 have the same bits under every policy and budget") {
+  if (!long_tests() || sanitized()) SKIP("minutes of training; runs in make test-long, without sanitizers");
+  for (const char* model : {"qresnet14", "quadranet_cifar"}) check_policies({model, {}, {}}, 128, 3);
 }
 
 }  // namespace parabola

@@ -30,6 +30,7 @@ inline const SmallNet small_nets[] = {
     {"convnext_mnist"},
     {"mlp", {16, 8}, {}},
     {"qmlp", {16, 8}, {}},
+    {"squeezenet1_0", {2, 3, 4}, {}},
     {.model = "resnet20", .adapters = true},
     {.model = "convnext_cifar", .adapters = true},
 };
