@@ -373,7 +373,9 @@ void add_parts(const T* parts, int64_t number, int64_t count, T* out, bool accum
 template <class T>
 void gemm(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, bool accumulate,
           T* workspace) {
-  const auto [rows, columns, inner, parts] = Cut(m, n, k);
+  const Cut cut(m, n, k);
+  const Tiles &rows = cut.rows, &columns = cut.columns, &inner = cut.inner;
+  const int64_t parts = cut.parts;
   thread_pool().run(parts * rows.number() * columns.number(), [&](int64_t task, int) {
     const int64_t part = task % parts, row = task / parts / columns.number(), column = task / parts % columns.number();
     const int64_t i = rows.begin(row), j = columns.begin(column), k0 = parts == 1 ? 0 : inner.begin(part);
