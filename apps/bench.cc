@@ -25,6 +25,7 @@ namespace {
 constexpr int classes = 10;
 constexpr double least_seconds = 2;  // of one model's steps
 constexpr int budgets_planned = 8;
+constexpr const char* profile_file = "profile.svg";
 
 Batch synthetic_batch(const Preprocessing& preprocessing, int64_t size, Device device) {
   Loader loader(synthetic_dataset("bench", 0, size, classes, preprocessing.height, preprocessing.width),
@@ -197,7 +198,7 @@ void write_profile(const Flags& flags, const std::string& name, int64_t batch, c
       << profile_table(profile, most) << "\nmeans, of a step of " << format_fixed(1e3 * profile.seconds, 2)
       << " ms; most, measured now: " << describe(most)
       << ";\nof bound: the time that the roofline allows, in shares of the time taken; drawn in profile.svg\n";
-  AtomicFile file("profile.svg");
+  AtomicFile file(profile_file);
   file.write(
       profile_svg(concat(name, ", ", flags.mode, ", batch ", batch, ", checkpoint ", flags.checkpoint), profile));
   file.commit();
@@ -213,6 +214,7 @@ void write_profile(const Flags& flags, const std::string& name, int64_t batch, c
 }
 
 void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
+  if (flags.profile) const AtomicFile probe(profile_file);  // throws where it cannot be written; leaves nothing
   const ModelInfo& info = model_info(flags.model);
   const int64_t batch = flags.batch.value_or(info.train.batch);
   LoadedModel loaded = prepared_model(flags, out);

@@ -16,6 +16,15 @@ constexpr const char* suffixes[] = {"", " replay", " backward"};  // by Moment::
 
 double milliseconds(double seconds) { return 1e3 * seconds; }
 
+// The executor's moments go here while one of these lives, whatever happens meanwhile.
+class Collecting {
+ public:
+  explicit Collecting(std::vector<Moment>& moments) { Executor::instance().moments = &moments; }
+  ~Collecting() { Executor::instance().moments = nullptr; }
+  Collecting(const Collecting&) = delete;
+  Collecting& operator=(const Collecting&) = delete;
+};
+
 }  // namespace
 
 const char* bound_of(const KernelProfile& kernel) {
@@ -31,11 +40,8 @@ double Profile::between_kernels() const {
 Profile profile_step(Device device, const Ceilings& most, const std::function<size_t()>& step) {
   std::vector<std::vector<Moment>> steps;
   const Measurement measured = measure(device, seconds_of_steps, [&] {
-    Executor& executor = Executor::instance();
-    executor.moments = &steps.emplace_back();
-    const size_t saved = step();
-    executor.moments = nullptr;
-    return saved;
+    const Collecting collecting(steps.emplace_back());
+    return step();
   });
   steps.erase(steps.begin(), steps.end() - static_cast<std::ptrdiff_t>(measured.seconds.size()));  // those that warm up
   const double share = 1 / static_cast<double>(steps.size());

@@ -86,7 +86,7 @@ struct Tiles {
   int64_t length(int64_t tile) const { return end(tile) - begin(tile); }
 };
 
-// The tiles of C [m, n]: at most 128 x 192, 64 rows where there are few, so that two threads share even a small
+// The tiles of C [m, n]: at most 256 x 192, 64 rows where there are few, so that two threads share even a small
 // product.
 Tiles row_tiles(int64_t m);
 Tiles column_tiles(int64_t n);

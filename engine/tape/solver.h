@@ -2,8 +2,8 @@
 // of an op runs.
 //
 //   const Frontier frontier(loss);
-//   if (const PlannedStep* step = frontier.within(256_MiB)) Tape tape({.memory_budget = 256_MiB, .plan =
-//   step->choices});
+//   const PlannedStep* step = frontier.within(256_MiB);
+//   Tape tape({.memory_budget = 256_MiB, .plan = step->choices});
 #pragma once
 #include <functional>
 #include <memory>

@@ -223,9 +223,7 @@ TEST_CASE("budget: whatever fails under a budget leaves no byte behind, 1,000 ti
       ++failures;
     }
     set_fault(Fault::none);
-    REQUIRE(activation_bytes() == before);
-    REQUIRE(Tape::current() == nullptr);
-    REQUIRE(Scope::current().empty());
+    require_nothing_left(before);
   }
   CHECK(failures > 750);
 }

@@ -63,9 +63,7 @@ TEST_CASE("failure: in forward, replay or backward, 1,000 times, leaves no byte,
       ++failures;
     }
     set_fault(Fault::none);
-    REQUIRE(activation_bytes() == before);
-    REQUIRE(Tape::current() == nullptr);
-    REQUIRE(Scope::current().empty());
+    require_nothing_left(before);
   }
   CHECK(failures > 750);  // all but replays under policies that replay less
   for (const Checkpoint checkpoint : policies) {

@@ -1,7 +1,10 @@
 #include "tests/tape/test_ops.h"
 
+#include <doctest/doctest.h>
+
 #include "engine/core/error.h"
 #include "engine/core/memory.h"
+#include "engine/tape/tape.h"
 
 namespace parabola::test {
 namespace {
@@ -180,5 +183,11 @@ Tensor leaf(const std::vector<float>& values, bool trained) {
 std::vector<float> values_of(const Tensor& tensor) { return tensor ? tensor.to_vector<float>() : std::vector<float>(); }
 
 size_t activation_bytes() { return Memory::of({}).activation_bytes(); }
+
+void require_nothing_left(size_t bytes_before) {
+  REQUIRE(activation_bytes() == bytes_before);
+  REQUIRE(Tape::current() == nullptr);
+  REQUIRE(Scope::current().empty());
+}
 
 }  // namespace parabola::test

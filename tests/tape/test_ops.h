@@ -40,5 +40,7 @@ Tensor leaf(const std::vector<float>& values, bool trained = true);  // of rank 
 std::vector<float> values_of(const Tensor& tensor);
 
 size_t activation_bytes();
+// After a step, also one that failed: no bytes beyond those before it, no tape, no scope.
+void require_nothing_left(size_t bytes_before);
 
 }  // namespace parabola::test
