@@ -44,6 +44,9 @@ int64_t largest_batch(size_t budget, const LossOfBatch& loss, Device device) {
   };
   int64_t works = 0, fails = 1;
   while (fails <= most_images && fits(fails)) works = fails, fails *= 2;
+  if (fails > most_images)
+    throw UsageError(concat("--memory-budget: got ", bytes_text(budget), ", which does not bound the batch: even ",
+                            works, " images keep it, expected less"));
   if (works == 0) plan_memory(Checkpoint::automatic, budget, 1, loss, device);  // throws
   while (fails - works > 1) {
     const int64_t middle = works + (fails - works) / 2;

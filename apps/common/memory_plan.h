@@ -13,7 +13,8 @@ using LossOfBatch = std::function<Tensor(int64_t batch)>;  // a forward pass, on
 // where no plan keeps it: what it would take, and who holds how much, and why.
 PlannedStep plan_memory(Checkpoint checkpoint, size_t budget, int64_t batch, const LossOfBatch& loss, Device device);
 
-// The largest batch whose step keeps the budget, by bisection. UsageError where not even one image does.
+// The largest batch whose step keeps the budget, by bisection. UsageError where not even one image does,
+// or a million do.
 int64_t largest_batch(size_t budget, const LossOfBatch& loss, Device device);
 
 // A drawing of the step's activation bytes over its kernels, replays and evictions marked, as an SVG document.

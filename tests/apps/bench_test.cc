@@ -93,6 +93,8 @@ TEST_CASE("bench: --fit finds the largest batch within a budget, and a budget th
   CHECK(plan(batch).code == 0);
   check_error(plan(batch + 1), 2, "--memory-budget: got 1000000 bytes (976.6 KiB), expected at least ");
   check_error(run_program(model + Arguments{"--fit", "--memory-budget", "1"}), 2, "for a batch of 1; ");
+  check_error(run_program(model + Arguments{"--fit", "--memory-budget", "100TB"}), 2,
+              "does not bound the batch: even ");
 }
 
 TEST_CASE("bench: a step's physical memory is the plan's peak, within a tenth and 16 MiB") {
