@@ -10,8 +10,10 @@
 namespace parabola {
 namespace {
 
-// What a packed panel of B takes at most: deeper products are done in pieces of this depth, the sums going on from C.
-constexpr int64_t max_depth = many_registers ? 512 : 256;
+// How deep a product is done at a time, the sums going on from C: a packed panel of B then stays in the first level of
+// cache, what is packed of a tile in the second.
+template <class T>
+constexpr int64_t max_depth = 1024 / sizeof(T);
 
 // Sums kept in registers: `rows` x `vectors` of them, beside one row of B and one broadcast element of A.
 constexpr int kernel_rows = many_registers ? 8 : 6;
@@ -51,21 +53,34 @@ struct PatchRowsOfB {
   const T* operator()(int64_t p) const { return data + rows[p]; }
 };
 
+template <class T>
+constexpr int64_t panel_columns = kernel_vectors* vector_lanes<T>;
+template <class T>
+alignas(64) constexpr T zeros[panel_columns<T>] = {};
+
 // C [rows, vectors * lanes] = or += A B. Row i of A begins at a[i], row p of B at row_of_b(p), rows of C are c_stride
-// apart. Each element is one chain of fused multiply-adds in the order of p.
+// apart. Each element is one chain of fused multiply-adds in the order of p. There is at least one run and one p: loops
+// that may end before they begin cost a copy of all the sums.
 template <int rows, int vectors, class T, class RowOfB>
 void kernel(const Inner& inner, const T* const* a, const RowOfB& row_of_b, T* c, int64_t c_stride, bool accumulate) {
   constexpr int64_t lanes = vector_lanes<T>;
   Vector<T> sum[rows][vectors];
+  const T* start = accumulate ? c : zeros<T>;
+  const int64_t start_stride = accumulate ? c_stride : 0;
 #pragma GCC unroll 8
-  for (int i = 0; i < rows; ++i)
+  for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) sum[i][v] = accumulate ? load_vector(c + i * c_stride + v * lanes) : Vector<T>{};
+    for (int v = 0; v < vectors; ++v) sum[i][v] = load_vector(start + i * start_stride + v * lanes);
+    __builtin_prefetch(c + (rows + i) * c_stride, 1);  // where the next rows' sums go
+  }
   int64_t p = 0;
-  for (const Run* run = inner.runs; run < inner.runs + inner.number; ++run) {
+  const Run* run = inner.runs;
+  do {
     const T* from[rows];
     for (int i = 0; i < rows; ++i) from[i] = a[i] + run->offset;
-    for (int64_t q = 0, at = 0; q < run->length; ++q, ++p, at += inner.step) {
+    int64_t at = 0;
+    const int64_t end = p + run->length;
+    do {
       const T* b = row_of_b(p);
       Vector<T> of_b[vectors];
 #pragma GCC unroll 4
@@ -76,34 +91,45 @@ void kernel(const Inner& inner, const T* const* a, const RowOfB& row_of_b, T* c,
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) sum[i][v] = multiply_add<T>(of_a, of_b[v], sum[i][v]);
       }
-    }
-  }
+      at += inner.step;
+    } while (++p < end);
+  } while (++run < inner.runs + inner.number);
 #pragma GCC unroll 8
   for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) store_vector(c + i * c_stride + v * lanes, sum[i][v]);
 }
 
-// All m rows of one panel of C, `width` columns of it, the last rows in smaller steps. The kernel writes whole vectors,
-// so where the columns are no whole number of them it works on a copy.
-template <int vectors, class T, class RowOfA, class RowOfB>
-void panel(int64_t m, int64_t width, const Inner& inner, const RowOfA& row_of_a, const RowOfB& row_of_b, T* c,
-           int64_t c_stride, bool accumulate) {
+// The kernel for `width` columns, at most a panel's. It writes whole vectors, so where the columns are no whole number
+// of them it works on a copy.
+template <int rows, int vectors, class T, class RowOfB>
+void panel(int64_t width, const Inner& inner, const T* const* a, const RowOfB& row_of_b, T* c, int64_t c_stride,
+           bool accumulate) {
+  if constexpr (vectors > 1)
+    if (width <= (vectors - 1) * vector_lanes<T>)
+      return panel<rows, vectors - 1, T>(width, inner, a, row_of_b, c, c_stride, accumulate);
   constexpr int64_t columns = vectors * vector_lanes<T>;
+  if (width == columns) return kernel<rows, vectors, T>(inner, a, row_of_b, c, c_stride, accumulate);
+  alignas(64) T edge[2 * rows * columns];  // twice: the kernel prefetches the rows that would come next
+  for (int r = 0; accumulate && r < rows; ++r) std::copy_n(c + r * c_stride, width, edge + r * columns);
+  kernel<rows, vectors, T>(inner, a, row_of_b, edge, columns, accumulate);
+  for (int r = 0; r < rows; ++r) std::copy_n(edge + r * columns, width, c + r * c_stride);
+}
+
+// C [m, n] strip by strip, each of kernel_rows rows, the last ones of fewer: of a strip's rows all columns at once, so
+// that its part of A stays in the first level of cache, B's panels pass through it, and C is written row by row.
+// panel_of_b(j) has the rows of B's panel from column j on.
+template <class T, class RowOfA, class PanelOfB>
+void strips(int64_t m, int64_t n, const Inner& inner, const RowOfA& row_of_a, const PanelOfB& panel_of_b, T* c,
+            int64_t c_stride, bool accumulate) {
   int64_t i = 0;
   const auto run = [&]<int rows>() {
     for (; i + rows <= m; i += rows) {
       const T* a[rows];
       for (int r = 0; r < rows; ++r) a[r] = row_of_a(i + r);
-      T* to = c + i * c_stride;
-      if (width == columns) {
-        kernel<rows, vectors, T>(inner, a, row_of_b, to, c_stride, accumulate);
-      } else {
-        alignas(64) T edge[rows * columns];
-        for (int r = 0; accumulate && r < rows; ++r) std::copy_n(to + r * c_stride, width, edge + r * columns);
-        kernel<rows, vectors, T>(inner, a, row_of_b, edge, columns, accumulate);
-        for (int r = 0; r < rows; ++r) std::copy_n(edge + r * columns, width, to + r * c_stride);
-      }
+      for (int64_t j = 0; j < n; j += panel_columns<T>)
+        panel<rows, kernel_vectors, T>(std::min(panel_columns<T>, n - j), inner, a, panel_of_b(j), c + i * c_stride + j,
+                                       c_stride, accumulate);
     }
   };
   run.template operator()<kernel_rows>();
@@ -111,18 +137,6 @@ void panel(int64_t m, int64_t width, const Inner& inner, const RowOfA& row_of_a,
   run.template operator()<2>();
   run.template operator()<1>();
 }
-
-// Calls with_vectors<vectors>() for as many vectors as `width` columns take, at most a panel's.
-template <class T, class WithVectors>
-void dispatch_vectors(int64_t width, const WithVectors& with_vectors) {
-  const int64_t vectors = (width + vector_lanes<T> - 1) / vector_lanes<T>;
-  if (vectors == 1) return with_vectors.template operator()<1>();
-  if (vectors == 2) return with_vectors.template operator()<2>();
-  with_vectors.template operator()<kernel_vectors>();
-}
-
-template <class T>
-constexpr int64_t panel_columns = kernel_vectors* vector_lanes<T>;
 
 // The lanes of 2 x 2 blocks of `half` x `half` lanes, in two rows `half` apart, change places across the diagonal.
 template <int half, class T, size_t... lane>
@@ -144,82 +158,144 @@ template <class T, int half = vector_lanes<T> / 2>
   }
 }
 
-// Rows [0, k) of `width` columns of op(B) as a panel with rows of `padded` elements, zeros beyond the width.
+// Panels of B packed at once: together they stay in the second level of cache. They lie some elements apart, so that a
+// row of B is not spread over the same set of the first level.
+constexpr int64_t group_panels = many_registers ? 4 : 12;
 template <class T>
-void pack(const Factor<T>& b, int64_t k, int64_t width, int64_t padded, T* packed) {
-  constexpr int64_t lanes = vector_lanes<T>;
-  if (width < padded) std::fill_n(packed, k * padded, T(0));
-  if (!b.transposed) {
-    // As vectors where they are whole: quicker than a call for every row.
-    if (width % lanes == 0)
-      for (int64_t j = 0; j < width; j += lanes)
-        for (int64_t p = 0; p < k; ++p) store_vector(packed + p * padded + j, load_vector(b.data + p * b.stride + j));
-    else
-      for (int64_t p = 0; p < k; ++p) std::copy_n(b.data + p * b.stride, width, packed + p * padded);
-    return;
-  }
-  const int64_t whole = k / lanes * lanes;
+constexpr int64_t panel_distance = (max_depth<T> + 1) * panel_columns<T>;
+
+// One panel of at most panel_columns columns: rows [0, depth) of op(B), zeros beyond the width.
+template <class T>
+void pack_transposed(const Factor<T>& b, int64_t depth, int64_t width, T* packed) {
+  constexpr int64_t lanes = vector_lanes<T>, columns = panel_columns<T>;
   for (int64_t j = 0; j < width; j += lanes) {
-    const int64_t columns = std::min(lanes, width - j);
+    const int64_t rows = std::min(lanes, width - j);
     const T* from = b.data + j * b.stride;
     int64_t p = 0;
-    for (; columns == lanes && p < whole; p += lanes) {
+    for (; rows == lanes && p + lanes <= depth; p += lanes) {
       Vector<T> square[lanes];
 #pragma GCC unroll 16
       for (int i = 0; i < lanes; ++i) square[i] = load_vector(from + i * b.stride + p);
       transpose<T>(square);
 #pragma GCC unroll 16
-      for (int i = 0; i < lanes; ++i) store_vector(packed + (p + i) * padded + j, square[i]);
+      for (int i = 0; i < lanes; ++i) store_vector(packed + (p + i) * columns + j, square[i]);
     }
-    for (; p < k; ++p)
-      for (int64_t i = 0; i < columns; ++i) packed[p * padded + j + i] = from[i * b.stride + p];
+    for (; p < depth; ++p)
+      for (int64_t i = 0; i < rows; ++i) packed[p * columns + j + i] = from[i * b.stride + p];
   }
 }
 
-// Rows of A at once when they are copied: they stay in the second level of cache.
-constexpr int64_t strip_rows = 12 * kernel_rows;
+// `width` columns of op(B), rows [0, depth), as panels `distance` apart, zeros beyond the last column.
+template <class T>
+void pack(const Factor<T>& b, int64_t depth, int64_t width, T* packed, int64_t distance = panel_distance<T>) {
+  constexpr int64_t lanes = vector_lanes<T>, columns = panel_columns<T>;
+  const int64_t whole = width / columns * columns, rest = width - whole;
+  if (rest > 0) std::fill_n(packed + whole / columns * distance, depth * columns, T(0));
+  if (b.transposed) {
+    for (int64_t j = 0; j < width; j += columns)
+      pack_transposed(b.at(0, j), depth, std::min(columns, width - j), packed + j / columns * distance);
+    return;
+  }
+  for (int64_t p = 0; p < depth; ++p) {
+    const T* from = b.data + p * b.stride;
+    T* to = packed + p * columns;
+    for (int64_t j = 0; j < whole; j += columns, from += columns, to += distance)
+#pragma GCC unroll 4
+      for (int v = 0; v < kernel_vectors; ++v) store_vector(to + v * lanes, load_vector(from + v * lanes));
+    for (int64_t j = 0; j < rest; ++j) to[j] = from[j];
+  }
+}
 
-// A's rows and the runs of its inner axis. The columns of a transposed A are far apart in memory, often by a power of
-// 2, which the first level of cache cannot hold: where they are read by several panels they are copied into strips.
+// Rows of A packed at once: several strips, since those of a transposed A lie in the same lines of the cache.
+constexpr int64_t packed_rows = 48;
+static_assert(packed_rows % kernel_rows == 0);
+
+// Strips of A, each of kernel_rows rows: p by p what the kernel broadcasts. A strip's last vectors reach beyond its
+// end, so they lie some elements apart (and so not all in the same sets of the cache).
+template <class T>
+constexpr int64_t strip_distance = kernel_rows* max_depth<T> + vector_lanes<T>;
+
+// Pieces of rows that lie far apart, often in pages of their own, come late if nobody asks early: so many rows ahead.
+constexpr int64_t prefetch_distance = 16;
+template <class T>
+constexpr int64_t line_elements = 64 / sizeof(T);
+
+// `rows` rows of op(A) as strips.
+template <class T>
+void pack_strips(const Factor<T>& a, int64_t rows, int64_t depth, T* packed) {
+  constexpr int64_t lanes = vector_lanes<T>, squares = (kernel_rows + lanes - 1) / lanes;
+  if (a.transposed) {
+    const int64_t whole_strips = rows / kernel_rows;
+    for (int64_t p = 0; p < depth; ++p) {
+      const T* from = a.data + p * a.stride;
+      T* to = packed + p * kernel_rows;
+      for (int64_t line = 0; line < rows; line += line_elements<T>)
+        __builtin_prefetch(from + prefetch_distance * a.stride + line);
+      for (int64_t strip = 0; strip < whole_strips; ++strip, from += kernel_rows, to += strip_distance<T>)
+        std::memcpy(to, from, kernel_rows * sizeof(T));
+      for (int64_t i = 0; i < rows % kernel_rows; ++i) to[i] = from[i];
+    }
+    return;
+  }
+  for (int64_t i = 0; i < rows; i += kernel_rows, packed += strip_distance<T>) {
+    const T* from = a.data + i * a.stride;
+    const int64_t count = std::min<int64_t>(kernel_rows, rows - i);
+    int64_t p = 0;
+    for (; p + lanes <= depth; p += lanes) {
+      Vector<T> square[squares][lanes];
+#pragma GCC unroll 8
+      for (int s = 0; s < squares; ++s) {
+#pragma GCC unroll 16
+        for (int r = 0; r < lanes; ++r)
+          square[s][r] = load_vector(from + std::min<int64_t>(s * lanes + r, count - 1) * a.stride + p);
+        transpose<T>(square[s]);
+      }
+#pragma GCC unroll 16
+      for (int q = 0; q < lanes; ++q)
+#pragma GCC unroll 8
+        for (int s = 0; s < squares; ++s) store_vector(packed + (p + q) * kernel_rows + s * lanes, square[s][q]);
+    }
+    for (; p < depth; ++p)
+      for (int64_t r = 0; r < count; ++r) packed[p * kernel_rows + r] = from[r * a.stride + p];
+  }
+}
+
+// A's rows and the runs of its inner axis, packed where enough panels read them: rows far apart, often by a power of 2,
+// do not stay in the first level of cache together, and come to it late.
 template <class T>
 struct EvenRows {
   Factor<T> a;
-  int64_t m, k;
-  bool strips;
+  int64_t m;
+  bool packs;
+
+  EvenRows(const Factor<T>& a, int64_t m, int64_t n)
+      : a(a), m(m), packs(m > 2 * kernel_rows && n > (a.transposed ? 1 : 4) * panel_columns<T>) {}
 
   template <class RunBlock>
   void each_block(int64_t begin, int64_t depth, const RunBlock& run) const {
-    if (!strips) {
+    if (!packs) {
       const int64_t step = a.transposed ? a.stride : 1;
       const Run whole{begin * step, depth};
       return run(0, m, Inner{&whole, 1, step}, [&](int64_t i) { return a.at(i, 0).data; });
     }
-    alignas(64) T copied[strip_rows * max_depth + strip_rows / kernel_rows * vector_lanes<T>];
-    const int64_t distance = kernel_rows * depth + vector_lanes<T>;  // of strips: not all in the same sets of the cache
+    alignas(64) T packed[packed_rows / kernel_rows * strip_distance<T>];
     const Run whole{0, depth};
-    for (int64_t first = 0; first < m; first += strip_rows) {
-      const int64_t rows = std::min(strip_rows, m - first);
-      const auto row = [&](int64_t i) { return copied + i / kernel_rows * distance + i % kernel_rows; };
-      const int64_t whole_strips = rows / kernel_rows;
-      for (int64_t p = 0; p < depth; ++p) {
-        const T* from = a.at(first, begin + p).data;
-        T* to = copied + p * kernel_rows;
-        for (int64_t strip = 0; strip < whole_strips; ++strip, from += kernel_rows, to += distance)
-          std::memcpy(to, from, kernel_rows * sizeof(T));
-        for (int64_t i = 0; i < rows % kernel_rows; ++i) to[i] = from[i];
-      }
-      run(first, rows, Inner{&whole, 1, kernel_rows}, row);
+    for (int64_t first = 0; first < m; first += packed_rows) {
+      const int64_t rows = std::min(packed_rows, m - first);
+      pack_strips(a.at(first, begin), rows, depth, packed);
+      run(first, rows, Inner{&whole, 1, kernel_rows},
+          [&](int64_t i) { return packed + i / kernel_rows * strip_distance<T> + i % kernel_rows; });
     }
   }
 };
 template <class T>
 struct PatchRows {
   Patches<T> a;
-  int64_t m, k;
+  int64_t m;
 
   template <class RunBlock>
   void each_block(int64_t begin, int64_t depth, const RunBlock& run) const {
-    Run runs[max_depth];
+    Run runs[max_depth<T>];
     int64_t number = 0;
     for (int64_t p = begin, length; p < begin + depth; p += length) {
       const int64_t tap = p / a.width, within = p % a.width;
@@ -230,16 +306,19 @@ struct PatchRows {
   }
 };
 
-// Calls run(first row, rows, inner axis, where a row begins, begin of the inner axis' block, its depth, whether it is
-// added to what C holds) for every block of A.
-template <class Rows, class RunBlock>
-void each_block(const Rows& rows, bool accumulate, const RunBlock& run) {
-  for (int64_t begin = 0; begin == 0 || begin < rows.k; begin += max_depth) {
-    const int64_t depth = std::min(max_depth, rows.k - begin);
-    rows.each_block(begin, depth, [&](int64_t first, int64_t count, const Inner& inner, const auto& row) {
-      run(first, count, inner, row, begin, depth, accumulate || begin > 0);
-    });
-  }
+// Calls run(begin, depth, whether what comes is added to what C holds) for every block of the inner axis.
+template <class T, class RunBlock>
+void each_depth(int64_t k, bool accumulate, const RunBlock& run) {
+  for (int64_t begin = 0; begin < k; begin += max_depth<T>)
+    run(begin, std::min(max_depth<T>, k - begin), accumulate || begin > 0);
+}
+
+// C = 0 where there is nothing to add up.
+template <class T>
+bool empty_product(int64_t m, int64_t n, int64_t k, T* c, int64_t stride, bool accumulate) {
+  if (k > 0) return false;
+  for (int64_t i = 0; !accumulate && i < m; ++i) std::fill_n(c + i * stride, n, T(0));
+  return true;
 }
 
 }  // namespace
@@ -254,7 +333,7 @@ Panels<T> pack_panels(int64_t n, int64_t k, const Factor<T>& b, T* to) {
   constexpr int64_t columns = panel_columns<T>;
   parallel_for((n + columns - 1) / columns, 1, [&](int64_t begin, int64_t end) {
     for (int64_t j = begin * columns; j < std::min(n, end * columns); j += columns)
-      pack(b.at(0, j), k, std::min(columns, n - j), columns, to + j * k);
+      pack(b.at(0, j), k, std::min(columns, n - j), to + j * k);
   });
   return {to, k};
 }
@@ -262,65 +341,66 @@ Panels<T> pack_panels(int64_t n, int64_t k, const Factor<T>& b, T* to) {
 template <class T>
 void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, int64_t stride,
                   bool accumulate) {
-  constexpr int64_t lanes = vector_lanes<T>, columns = panel_columns<T>;
-  alignas(64) T packed[max_depth * columns];
+  if (empty_product(m, n, k, c, stride, accumulate)) return;
+  constexpr int64_t columns = panel_columns<T>;
   // A copy of B costs little beside many rows; few rows read whole vectors of it where they lie.
   const bool copies = b.transposed || m > 2 * kernel_rows;
-  const EvenRows<T> rows{a, m, k, a.transposed && n > columns};
-  each_block(
-      rows, accumulate,
-      [&](int64_t first, int64_t count, const Inner& inner, const auto& row, int64_t begin, int64_t depth, bool add) {
-        for (int64_t j = 0; j < n;) {
-          int64_t width = std::min(columns, n - j);
-          if (!copies && width > lanes) width = width / lanes * lanes;
-          Factor<T> of_b = b.at(begin, j);
-          if (copies || width < lanes) {
-            const int64_t padded = (width + lanes - 1) / lanes * lanes;
-            pack(of_b, depth, width, padded, packed);
-            of_b = {packed, padded};
-          }
-          dispatch_vectors<T>(width, [&]<int vectors>() {
-            panel<vectors, T>(count, width, inner, row, EvenRowsOfB<T>{of_b.data, of_b.stride}, c + first * stride + j,
-                              stride, add);
-          });
-          j += width;
-        }
+  const int64_t in_place = copies ? 0 : n / vector_lanes<T> * vector_lanes<T>;
+  const EvenRows<T> rows(a, m, n);
+  alignas(64) T packed[group_panels * panel_distance<T>];
+  each_depth<T>(k, accumulate, [&](int64_t begin, int64_t depth, bool add) {
+    const auto multiply = [&](int64_t group, int64_t width, const auto& panel_of_b) {
+      rows.each_block(begin, depth, [&](int64_t first, int64_t count, const Inner& inner, const auto& row) {
+        strips(count, width, inner, row, panel_of_b, c + first * stride + group, stride, add);
       });
+    };
+    if (in_place > 0) multiply(0, in_place, [&](int64_t j) { return EvenRowsOfB<T>{b.at(begin, j).data, b.stride}; });
+    for (int64_t group = in_place; group < n; group += group_panels * columns) {
+      const int64_t width = std::min(n - group, group_panels * columns);
+      pack(b.at(begin, group), depth, width, packed);
+      multiply(group, width, [&](int64_t j) {
+        return EvenRowsOfB<T>{packed + j / columns * panel_distance<T>, columns};
+      });
+    }
+  });
 }
 
 template <class T>
 void tile_product(int64_t m, int64_t n, const Patches<T>& a, const Panels<T>& b, T* c, int64_t stride,
                   bool accumulate) {
-  const PatchRows<T> rows{a, m, a.columns()};
-  each_block(rows, accumulate,
-             [&](int64_t, int64_t, const Inner& inner, const auto& row, int64_t begin, int64_t, bool add) {
-               for (int64_t j = 0; j < n; j += panel_columns<T>) {
-                 const int64_t width = std::min(panel_columns<T>, n - j);
-                 const T* from = b.data + j * b.k + begin * panel_columns<T>;
-                 dispatch_vectors<T>(width, [&]<int vectors>() {
-                   panel<vectors, T>(m, width, inner, row, EvenRowsOfB<T>{from, panel_columns<T>}, c + j, stride, add);
-                 });
-               }
-             });
+  if (empty_product(m, n, a.columns(), c, stride, accumulate)) return;
+  const PatchRows<T> rows{a, m};
+  each_depth<T>(a.columns(), accumulate, [&](int64_t begin, int64_t depth, bool add) {
+    rows.each_block(begin, depth, [&](int64_t, int64_t, const Inner& inner, const auto& row) {
+      strips(
+          m, n, inner, row,
+          [&](int64_t j) {
+            return EvenRowsOfB<T>{b.data + j * b.k + begin * panel_columns<T>, panel_columns<T>};
+          },
+          c, stride, add);
+    });
+  });
 }
 
 template <class T>
 void tile_product(int64_t m, int64_t k, const Factor<T>& a, const Patches<T>& b, T* c, int64_t stride,
                   bool accumulate) {
-  const EvenRows<T> rows{a, m, k, a.transposed && b.columns() > panel_columns<T>};
-  each_block(rows, accumulate,
-             [&](int64_t first, int64_t count, const Inner& inner, const auto& row, int64_t begin, int64_t, bool add) {
-               for (int64_t run = 0; run < b.taps[0] * b.taps[1]; ++run) {
-                 const T* from = b.data + run / b.taps[1] * b.jumps[0] + run % b.taps[1] * b.jumps[1];
-                 for (int64_t j = 0; j < b.width; j += panel_columns<T>) {
-                   const int64_t width = std::min(panel_columns<T>, b.width - j);
-                   dispatch_vectors<T>(width, [&]<int vectors>() {
-                     panel<vectors, T>(count, width, inner, row, PatchRowsOfB<T>{from + j, b.rows + begin},
-                                       c + first * stride + run * b.width + j, stride, add);
-                   });
-                 }
-               }
-             });
+  if (empty_product(m, b.columns(), k, c, stride, accumulate)) return;
+  const EvenRows<T> rows(a, m, b.columns());
+  each_depth<T>(k, accumulate, [&](int64_t begin, int64_t depth, bool add) {
+    rows.each_block(begin, depth, [&](int64_t first, int64_t count, const Inner& inner, const auto& row) {
+      for (int64_t run = 0; run < b.taps[0] * b.taps[1]; ++run) {
+        const T* from = b.data + run / b.taps[1] * b.jumps[0] + run % b.taps[1] * b.jumps[1];
+        for (int64_t j = 0; j < b.width; j += panel_columns<T>)
+          strips(
+              count, std::min(panel_columns<T>, b.width - j), inner, row,
+              [&](int64_t) {
+                return PatchRowsOfB<T>{from + j, b.rows + begin};
+              },
+              c + first * stride + run * b.width + j, stride, add);
+      }
+    });
+  });
 }
 
 template <class T>
@@ -336,6 +416,12 @@ void affine_tile(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Fact
 }
 
 Tiles row_tiles(int64_t m) { return even_tiles(m, m < 1024 ? 64 : 256, 8); }
+ProductTiles product_tiles(int64_t m, int64_t n) {
+  ProductTiles tiles{even_tiles(m, m < 4096 ? 256 : 1024, 24),
+                     m < 4096 ? column_tiles(n) : Tiles{n, std::max<int64_t>(1, n)}};
+  for (int64_t rows = 128; rows >= 64 && tiles.number() < 24; rows /= 2) tiles.rows = even_tiles(m, rows, 8);
+  return tiles;
+}
 Tiles column_tiles(int64_t n) { return even_tiles(n, 192, 48); }
 
 namespace {
@@ -343,12 +429,13 @@ namespace {
 // How gemm cuts its work. A long inner axis is cut itself, so rows of C need not be cut short for the sake of many
 // tasks, and what is read lies side by side.
 struct Cut {
-  Tiles rows, columns, inner;
+  ProductTiles tiles;
+  Tiles inner;
   int64_t parts;  // of the inner axis, so that there are some 32 tasks; none shorter than 256
   Cut(int64_t m, int64_t n, int64_t k)
-      : rows(k < 4096 ? row_tiles(m) : even_tiles(m, 256, 8)), columns(column_tiles(n)) {
-    const int64_t tiles = std::max<int64_t>(1, rows.number() * columns.number());
-    const int64_t most = std::clamp<int64_t>(k / 256, 1, std::max<int64_t>(1, 32 / tiles));
+      : tiles(k < 4096 ? product_tiles(m, n) : ProductTiles{even_tiles(m, 256, 24), even_tiles(n, 192, 48)}) {
+    const int64_t number = std::max<int64_t>(1, tiles.number());
+    const int64_t most = std::clamp<int64_t>(k / 256, 1, std::max<int64_t>(1, 32 / number));
     inner = {k, std::max<int64_t>(1, (k + most - 1) / most)};
     parts = std::max<int64_t>(1, inner.number());
   }
@@ -374,14 +461,13 @@ template <class T>
 void gemm(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, bool accumulate,
           T* workspace) {
   const Cut cut(m, n, k);
-  const Tiles &rows = cut.rows, &columns = cut.columns, &inner = cut.inner;
   const int64_t parts = cut.parts;
-  thread_pool().run(parts * rows.number() * columns.number(), [&](int64_t task, int) {
-    const int64_t part = task % parts, row = task / parts / columns.number(), column = task / parts % columns.number();
-    const int64_t i = rows.begin(row), j = columns.begin(column), k0 = parts == 1 ? 0 : inner.begin(part);
+  thread_pool().run(parts * cut.tiles.number(), [&](int64_t task, int) {
+    const auto [i, j, height, width] = cut.tiles.at(task / parts);
+    const int64_t part = task % parts, k0 = parts == 1 ? 0 : cut.inner.begin(part);
     T* out = parts == 1 ? c : workspace + part * m * n;
-    tile_product(rows.length(row), columns.length(column), parts == 1 ? k : inner.length(part), a.at(i, k0),
-                 b.at(k0, j), out + i * n + j, n, parts == 1 && accumulate);
+    tile_product(height, width, parts == 1 ? k : cut.inner.length(part), a.at(i, k0), b.at(k0, j), out + i * n + j, n,
+                 parts == 1 && accumulate);
   });
   if (parts > 1) add_parts(workspace, parts, m * n, c, accumulate);
 }

@@ -45,7 +45,7 @@ Panels<T> pack_panels(int64_t n, int64_t k, const Factor<T>& b, T* to);
 // C [m, n] = op(A) op(B), or C += with accumulate; op(A) is [m, k], op(B) is [k, n], C row-major with rows `stride`
 // elements apart. Single-threaded: tasks call it on tiles of theirs. Every element is one chain of fused multiply-adds
 // in the order of k (from C's value on with accumulate), so its bits depend on its row of A and column of B alone: not
-// on tiles, strides, threads, or on what else is computed beside it. Allocates nothing; takes up to 450 KiB of stack.
+// on tiles, strides, threads, or on what else is computed beside it. Allocates nothing; takes up to 250 KiB of stack.
 template <class T>
 void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, int64_t stride,
                   bool accumulate);
@@ -86,9 +86,23 @@ struct Tiles {
   int64_t length(int64_t tile) const { return end(tile) - begin(tile); }
 };
 
-// The tiles of C [m, n]: at most 256 x 192, 64 rows where there are few, so that two threads share even a small
-// product.
+// At most 256 rows, 64 where there are few, so that two threads share even a small product; at most 192 columns.
 Tiles row_tiles(int64_t m);
 Tiles column_tiles(int64_t n);
+
+// The tiles of C [m, n]: of whole rows, so that A is read and packed but once, where there are many; never so few that
+// threads would stand idle.
+struct ProductTile {
+  int64_t i, j, rows, columns;
+};
+struct ProductTiles {
+  Tiles rows, columns;
+  int64_t number() const { return rows.number() * columns.number(); }
+  ProductTile at(int64_t number) const {
+    const int64_t row = number / columns.number(), column = number % columns.number();
+    return {rows.begin(row), columns.begin(column), rows.length(row), columns.length(column)};
+  }
+};
+ProductTiles product_tiles(int64_t m, int64_t n);
 
 }  // namespace parabola

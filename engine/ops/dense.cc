@@ -15,12 +15,11 @@ void forward(const DenseOp& op, const ForwardArgs& args) {
   const Factor<T> x{args.inputs[0].data<T>(), inputs}, w = op.weight<T>(args.inputs[1]);
   const T* bias = args.inputs.size() > 2 ? args.inputs[2].data<T>() : nullptr;
   T* y = args.outputs[0].data<T>();
-  const Tiles down = row_tiles(rows), across = column_tiles(outputs);
-  thread_pool().run(down.number() * across.number(), [&, n = outputs, k = inputs](int64_t task, int) {
-    const int64_t row = task / across.number(), column = task % across.number();
-    const int64_t i = down.begin(row), j = across.begin(column);
-    affine_tile(down.length(row), across.length(column), k, x.at(i, 0), w.at(0, j), bias ? bias + j : nullptr,
-                y + i * n + j, n);
+  const ProductTiles tiles = product_tiles(rows, outputs);
+  thread_pool().run(tiles.number(), [&, n = outputs, k = inputs](int64_t task, int) {
+    const ProductTile tile = tiles.at(task);
+    affine_tile(tile.rows, tile.columns, k, x.at(tile.i, 0), w.at(0, tile.j), bias ? bias + tile.j : nullptr,
+                y + tile.i * n + tile.j, n);
   });
 }
 
