@@ -139,7 +139,10 @@ struct OpDef {
   bool random = false;                           // draws from ForwardArgs::random
   bool view = false;                             // output 0 shares input 0's bytes; forward is not called
   uint64_t mutates = 0;                          // bit i: forward changes input i in place
-  uint64_t optional = ~uint64_t{1};              // bit i: input i may be absent; by default all but the first
+  // Backward reads an element of output 0's gradient for the last time before it writes that element of input 0's: the
+  // second may lie where the first one does, if their shapes are the same.
+  bool gradient_in_place = false;
+  uint64_t optional = ~uint64_t{1};  // bit i: input i may be absent; by default all but the first
   struct Kernels {
     void (*forward)(const ForwardArgs&) = nullptr;
     void (*backward)(const BackwardArgs&) = nullptr;  // null: no input can have a gradient

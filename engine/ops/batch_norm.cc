@@ -166,6 +166,7 @@ constexpr OpDef define() {
       .needs = needs<training>,
       .policy = Policy::recompute,
       .mutates = training ? uint64_t{1} << mean_input | uint64_t{1} << variance_input : 0,
+      .gradient_in_place = true,
       .cpu = {[](const ForwardArgs& a) {
                 dispatch_float(a.inputs[0].dtype, name<training>, [&]<class T>() { forward<training, T>(a); });
               },

@@ -10,10 +10,8 @@ namespace {
 
 enum class Kind : uint8_t { add, subtract, multiply, divide };
 
-constexpr const char* name_of(Kind kind) {
-  constexpr const char* names[] = {"add", "subtract", "multiply", "divide"};
-  return names[static_cast<int>(kind)];
-}
+constexpr const char* names[] = {"add", "subtract", "multiply", "divide"};
+constexpr const char* name_of(Kind kind) { return names[static_cast<int>(kind)]; }
 
 // Whether an operand's gradient is dy times something, or only dy with a sign.
 constexpr bool has_factor(Kind kind) { return kind == Kind::multiply || kind == Kind::divide; }
@@ -37,14 +35,16 @@ void each_pair(const Shape& a, const Shape& b, const Shape& out, F f) {
   const Walk walk(out, broadcast_strides(a, out), broadcast_strides(b, out));
   const int64_t step_a = walk.step_a(), step_b = walk.step_b();
   // Within a row an operand either runs along or stands still; three loops that vectorise.
+  constexpr std::integral_constant<int64_t, 0> still;
+  constexpr std::integral_constant<int64_t, 1> along;
   walk.each_row([=](int64_t i, int64_t at_a, int64_t at_b, int64_t count) {
-    if (step_b == 0) {
-      for (int64_t k = 0; k < count; ++k) f(i + k, at_a + k, at_b);
-    } else if (step_a == 0) {
-      for (int64_t k = 0; k < count; ++k) f(i + k, at_a, at_b + k);
-    } else {
-      for (int64_t k = 0; k < count; ++k) f(i + k, at_a + k, at_b + k);
-    }
+    const auto row = [=](auto a_moves, auto b_moves) {
+      PARABOLA_INDEPENDENT
+      for (int64_t k = 0; k < count; ++k) f(i + k, at_a + a_moves * k, at_b + b_moves * k);
+    };
+    if (step_b == 0) return row(along, still);
+    if (step_a == 0) return row(still, along);
+    row(along, along);
   });
 }
 
@@ -107,10 +107,10 @@ void operand_gradient(const BackwardArgs& args, int operand) {
   T* d = target.data<T>();
   if (target.shape == dy.shape) {
     if constexpr (has_factor(kind)) return full_gradient<kind>(args, operand, d, accumulate);
-    parallel_for(dy.shape.elements(), elementwise_grain, [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) d[i] = accumulate ? d[i] + sign * g[i] : sign * g[i];
+    if (d == g) return;  // and operand 0 has no sign
+    return parallel_for(dy.shape.elements(), elementwise_grain, [=](int64_t begin, int64_t end) {
+      store_or_add(d, accumulate, begin, end, [=](int64_t i) { return sign * g[i]; });
     });
-    return;
   }
   const Reduction reduction(dy.shape, repeated_axes(target.shape, dy.shape));
   T* workspace = reinterpret_cast<T*>(args.workspace);
@@ -127,9 +127,8 @@ void operand_gradient(const BackwardArgs& args, int operand) {
 
 template <Kind kind, class T>
 void backward(const BackwardArgs& args) {
-  for (int operand : {0, 1}) {
+  for (int operand : {1, 0})  // the first one's may lie where dy does
     if (args.wants(operand)) operand_gradient<kind, T>(args, operand);
-  }
 }
 
 Layout layout(Kind kind, const Signature& s) {
@@ -173,11 +172,11 @@ constexpr OpDef define() {
       .cost = [](const Signature& s) { return cost(kind, s); },
       .needs =
           [](const Signature& s) {
-            if (!has_factor(kind)) return Needs{};
-            const unsigned for_b = kind == Kind::divide ? 3U : 1U;
-            return Needs{.inputs = (s.wants_gradient(0) ? 2U : 0U) | (s.wants_gradient(1) ? for_b : 0U)};
+            const unsigned for_a = has_factor(kind) ? 2 : 0, for_b = kind == Kind::divide ? 3 : for_a / 2;
+            return Needs{.inputs = (s.wants_gradient(0) ? for_a : 0) | (s.wants_gradient(1) ? for_b : 0)};
           },
       .policy = Policy::recompute,
+      .gradient_in_place = true,
       .cpu = {[](const ForwardArgs& a) {
                 dispatch_float(a.inputs[0].dtype, name_of(kind), [&]<class T>() { forward<kind, T>(a); });
               },

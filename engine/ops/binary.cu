@@ -110,7 +110,7 @@ template <class Kind>
 void backward(const BackwardArgs& args) {
   dispatch_any_float(args.output_gradients[0].dtype, Kind::name, [&]<class T>() {
     const TensorView& dy = args.output_gradients[0];
-    for (const int operand : {0, 1}) {
+    for (const int operand : {1, 0}) {  // the first one's may lie where dy does
       if (!args.wants(operand)) continue;
       if constexpr (std::is_same_v<Kind, Multiply> || std::is_same_v<Kind, Divide>) {
         const TensorView& other = args.inputs[1 - operand];

@@ -7,13 +7,24 @@ namespace parabola {
 // Elements a task handles: 64 KiB of floats, so that a task's few streams stay in a core's L2 cache.
 constexpr int64_t elementwise_grain = 1 << 14;
 
+// Before a loop whose iterations do not depend on each other, though an element may be written where one of the same
+// index was read (gradient_in_place): without it the compiler looks for an overlap and then takes the loop without
+// vectors.
+#if defined(__clang__)
+#define PARABOLA_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define PARABOLA_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 // to[i] = value(i), or += where `accumulate`, for i in [begin, end). Two loops: from a long one the compiler does not
 // take the question out, and then it cannot vectorise it.
 template <class T, class Value>
 void store_or_add(T* to, bool accumulate, int64_t begin, int64_t end, Value value) {
   if (accumulate) {
+    PARABOLA_INDEPENDENT
     for (int64_t i = begin; i < end; ++i) to[i] += value(i);
   } else {
+    PARABOLA_INDEPENDENT
     for (int64_t i = begin; i < end; ++i) to[i] = value(i);
   }
 }

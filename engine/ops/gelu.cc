@@ -65,6 +65,7 @@ const OpDef gelu_op = {
     .cost = [](const Signature& s) { return elementwise_cost(s, 28, 32); },
     .needs = [](const Signature&) { return Needs{.inputs = 1}; },
     .policy = Policy::recompute,
+    .gradient_in_place = true,
     .cpu = {[](const ForwardArgs& a) { dispatch_float(a.inputs[0].dtype, "gelu", [&]<class T>() { forward<T>(a); }); },
             [](const BackwardArgs& a) {
               dispatch_float(a.inputs[0].dtype, "gelu", [&]<class T>() { backward<T>(a); });

@@ -57,6 +57,10 @@ void check_bits(const OpCase& c, const std::vector<Array>& arrays, const RunOpti
     options.checkpoint = checkpoint;
     CHECK_MESSAGE(same(options), "policy ", std::string(name_of(checkpoint)));
   }
+  options = base;
+  options.activations = true;
+  CHECK_MESSAGE((c.op->random || same(options)), "inputs that are activations");
+  options = base;
   if (reverse_order) {
     reverse_order(true);
     CHECK_MESSAGE(same(base), "threads and blocks in reverse order: is a barrier missing?");

@@ -5,6 +5,8 @@
 #include <cmath>
 
 #include "engine/core/error.h"
+#include "engine/ops/binary.h"
+#include "engine/ops/reduce.h"
 #include "engine/tape/tape.h"
 #include "tests/ops/harness.h"
 
@@ -43,6 +45,19 @@ TEST_CASE("drop_path") {
   check_drop("samples of several elements", drop_path_op, {13, 3, 2}, 0.5);
   check_drop("samples of one element", drop_path_op, {9}, 0.25);
   check_drop("more than one task", drop_path_op, {9, 6007}, 0.5);
+}
+
+TEST_CASE("dropout: the gradient is masked in place") {
+  const Tensor x = Tensor::full({100, 3}, 1);
+  x.set_requires_gradient(true);
+  for (Tensor (*drop)(const Tensor&, double) : {dropout, drop_path}) {
+    x.zero_gradient();
+    Tape tape({.seed = 1});
+    const Tensor y = drop(add(x, x), 0.25);
+    const std::vector<float> masked = y.to_vector<float>();
+    tape.backward(sum(y));
+    CHECK(x.gradient().to_vector<float>() == masked);
+  }
 }
 
 TEST_CASE("dropout: the rate, a new mask for every step and node, none for p = 0") {

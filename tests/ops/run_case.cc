@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/core/thread_pool.h"
+#include "engine/ops/unary.h"
 
 namespace parabola::test {
 namespace {
@@ -111,7 +112,10 @@ Run run_case(const OpCase& c, const std::vector<Array>& arrays, const RunOptions
     Tape tape({.checkpoint = options.checkpoint, .seed = 7, .step = 3});
     std::vector<Tensor> losses;
     {
-      const std::vector<Tensor> outputs = parabola::apply(*c.op, inputs, c.attributes);
+      std::vector<Tensor> operands = inputs;
+      for (Tensor& operand : operands)
+        if (options.activations && operand && operand.requires_gradient()) operand = neg(neg(operand));
+      const std::vector<Tensor> outputs = parabola::apply(*c.op, operands, c.attributes);
       for (size_t k = 0; k < outputs.size(); ++k) {
         run.outputs.push_back(values_of(outputs[k]));
         const Array weights = random_array(outputs[k].elements(), -1, 1, 1000 + static_cast<uint32_t>(k));

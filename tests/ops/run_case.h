@@ -26,6 +26,7 @@ struct RunOptions {
   int backwards = 1;
   bool gradients = true;
   Device device = {};
+  bool activations = false;  // inputs are results of ops, as inside of a net, and not leaves; every bit is the same
   int64_t offset = 0;  // elements between the begin of a floating input's bytes and the input: no vector fits there
 };
 
