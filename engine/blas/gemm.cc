@@ -58,19 +58,27 @@ constexpr int64_t panel_columns = kernel_vectors* vector_lanes<T>;
 template <class T>
 alignas(64) constexpr T zeros[panel_columns<T>] = {};
 
-// C [rows, vectors * lanes] = or += A B. Row i of A begins at a[i], row p of B at row_of_b(p), rows of C are c_stride
-// apart. Each element is one chain of fused multiply-adds in the order of p. There is at least one run and one p: loops
-// that may end before they begin cost a copy of all the sums.
+// Where the sums of C [i, j] begin: at what C holds, at a bias for every column, at zero. column: 1, or 0 where all
+// panels begin alike.
+template <class T>
+struct Start {
+  const T* data;
+  int64_t row, column;
+  Start at(int64_t i, int64_t j) const { return {data + i * row + j * column, row, column}; }
+};
+
+// C [rows, vectors * lanes] = what `start` shows + A B. Row i of A begins at a[i], row p of B at row_of_b(p), rows of C
+// are c_stride apart. Each element is one chain of fused multiply-adds in the order of p. There is at least one run and
+// one p: loops that may end before they begin cost a copy of all the sums.
 template <int rows, int vectors, class T, class RowOfB>
-void kernel(const Inner& inner, const T* const* a, const RowOfB& row_of_b, T* c, int64_t c_stride, bool accumulate) {
+void kernel(const Inner& inner, const T* const* a, const RowOfB& row_of_b, T* c, int64_t c_stride,
+            const Start<T>& start) {
   constexpr int64_t lanes = vector_lanes<T>;
   Vector<T> sum[rows][vectors];
-  const T* start = accumulate ? c : zeros<T>;
-  const int64_t start_stride = accumulate ? c_stride : 0;
 #pragma GCC unroll 8
   for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) sum[i][v] = load_vector(start + i * start_stride + v * lanes);
+    for (int v = 0; v < vectors; ++v) sum[i][v] = load_vector(start.data + i * start.row + v * lanes);
     __builtin_prefetch(c + (rows + i) * c_stride, 1);  // where the next rows' sums go
   }
   int64_t p = 0;
@@ -104,15 +112,15 @@ void kernel(const Inner& inner, const T* const* a, const RowOfB& row_of_b, T* c,
 // of them it works on a copy.
 template <int rows, int vectors, class T, class RowOfB>
 void panel(int64_t width, const Inner& inner, const T* const* a, const RowOfB& row_of_b, T* c, int64_t c_stride,
-           bool accumulate) {
+           const Start<T>& start) {
   if constexpr (vectors > 1)
     if (width <= (vectors - 1) * vector_lanes<T>)
-      return panel<rows, vectors - 1, T>(width, inner, a, row_of_b, c, c_stride, accumulate);
+      return panel<rows, vectors - 1, T>(width, inner, a, row_of_b, c, c_stride, start);
   constexpr int64_t columns = vectors * vector_lanes<T>;
-  if (width == columns) return kernel<rows, vectors, T>(inner, a, row_of_b, c, c_stride, accumulate);
+  if (width == columns) return kernel<rows, vectors, T>(inner, a, row_of_b, c, c_stride, start);
   alignas(64) T edge[2 * rows * columns];  // twice: the kernel prefetches the rows that would come next
-  for (int r = 0; accumulate && r < rows; ++r) std::copy_n(c + r * c_stride, width, edge + r * columns);
-  kernel<rows, vectors, T>(inner, a, row_of_b, edge, columns, accumulate);
+  for (int r = 0; r < rows; ++r) std::copy_n(start.at(r, 0).data, width, edge + r * columns);
+  kernel<rows, vectors, T>(inner, a, row_of_b, edge, columns, {edge, columns, 1});
   for (int r = 0; r < rows; ++r) std::copy_n(edge + r * columns, width, c + r * c_stride);
 }
 
@@ -121,7 +129,7 @@ void panel(int64_t width, const Inner& inner, const T* const* a, const RowOfB& r
 // panel_of_b(j) has the rows of B's panel from column j on.
 template <class T, class RowOfA, class PanelOfB>
 void strips(int64_t m, int64_t n, const Inner& inner, const RowOfA& row_of_a, const PanelOfB& panel_of_b, T* c,
-            int64_t c_stride, bool accumulate) {
+            int64_t c_stride, const Start<T>& start) {
   int64_t i = 0;
   const auto run = [&]<int rows>() {
     for (; i + rows <= m; i += rows) {
@@ -129,7 +137,7 @@ void strips(int64_t m, int64_t n, const Inner& inner, const RowOfA& row_of_a, co
       for (int r = 0; r < rows; ++r) a[r] = row_of_a(i + r);
       for (int64_t j = 0; j < n; j += panel_columns<T>)
         panel<rows, kernel_vectors, T>(std::min(panel_columns<T>, n - j), inner, a, panel_of_b(j), c + i * c_stride + j,
-                                       c_stride, accumulate);
+                                       c_stride, start.at(i, j));
     }
   };
   run.template operator()<kernel_rows>();
@@ -306,19 +314,23 @@ struct PatchRows {
   }
 };
 
-// Calls run(begin, depth, whether what comes is added to what C holds) for every block of the inner axis.
+// Calls run(begin, depth, where the sums begin) for every block of the inner axis.
 template <class T, class RunBlock>
-void each_depth(int64_t k, bool accumulate, const RunBlock& run) {
+void each_depth(int64_t k, const T* c, int64_t stride, bool accumulate, const T* bias, const RunBlock& run) {
+  const Start<T> here{c, stride, 1};
   for (int64_t begin = 0; begin < k; begin += max_depth<T>)
-    run(begin, std::min(max_depth<T>, k - begin), accumulate || begin > 0);
+    run(begin, std::min(max_depth<T>, k - begin),
+        accumulate || begin > 0 ? here
+        : bias                  ? Start<T>{bias, 0, 1}
+                                : Start<T>{zeros<T>, 0, 0});
 }
 
-// C = 0 where there is nothing to add up.
+// C where there is nothing to add up.
 template <class T>
-bool empty_product(int64_t m, int64_t n, int64_t k, T* c, int64_t stride, bool accumulate) {
-  if (k > 0) return false;
-  for (int64_t i = 0; !accumulate && i < m; ++i) std::fill_n(c + i * stride, n, T(0));
-  return true;
+bool empty_product(int64_t m, int64_t n, int64_t k, T* c, int64_t stride, bool accumulate, const T* bias = nullptr) {
+  for (int64_t i = 0; k == 0 && !accumulate && i < m; ++i)
+    for (int64_t j = 0; j < n; ++j) c[i * stride + j] = bias ? bias[j] : T(0);
+  return k == 0;
 }
 
 }  // namespace
@@ -340,18 +352,18 @@ Panels<T> pack_panels(int64_t n, int64_t k, const Factor<T>& b, T* to) {
 
 template <class T>
 void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, int64_t stride,
-                  bool accumulate) {
-  if (empty_product(m, n, k, c, stride, accumulate)) return;
+                  bool accumulate, const T* bias) {
+  if (empty_product(m, n, k, c, stride, accumulate, bias)) return;
   constexpr int64_t columns = panel_columns<T>;
   // A copy of B costs little beside many rows; few rows read whole vectors of it where they lie.
   const bool copies = b.transposed || m > 2 * kernel_rows;
   const int64_t in_place = copies ? 0 : n / vector_lanes<T> * vector_lanes<T>;
   const EvenRows<T> rows(a, m, n);
   alignas(64) T packed[group_panels * panel_distance<T>];
-  each_depth<T>(k, accumulate, [&](int64_t begin, int64_t depth, bool add) {
+  each_depth<T>(k, c, stride, accumulate, bias, [&](int64_t begin, int64_t depth, const Start<T>& start) {
     const auto multiply = [&](int64_t group, int64_t width, const auto& panel_of_b) {
       rows.each_block(begin, depth, [&](int64_t first, int64_t count, const Inner& inner, const auto& row) {
-        strips(count, width, inner, row, panel_of_b, c + first * stride + group, stride, add);
+        strips(count, width, inner, row, panel_of_b, c + first * stride + group, stride, start.at(first, group));
       });
     };
     if (in_place > 0) multiply(0, in_place, [&](int64_t j) { return EvenRowsOfB<T>{b.at(begin, j).data, b.stride}; });
@@ -366,18 +378,18 @@ void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Fac
 }
 
 template <class T>
-void tile_product(int64_t m, int64_t n, const Patches<T>& a, const Panels<T>& b, T* c, int64_t stride,
-                  bool accumulate) {
-  if (empty_product(m, n, a.columns(), c, stride, accumulate)) return;
+void tile_product(int64_t m, int64_t n, const Patches<T>& a, const Panels<T>& b, T* c, int64_t stride, bool accumulate,
+                  const T* bias) {
+  if (empty_product(m, n, a.columns(), c, stride, accumulate, bias)) return;
   const PatchRows<T> rows{a, m};
-  each_depth<T>(a.columns(), accumulate, [&](int64_t begin, int64_t depth, bool add) {
+  each_depth<T>(a.columns(), c, stride, accumulate, bias, [&](int64_t begin, int64_t depth, const Start<T>& start) {
     rows.each_block(begin, depth, [&](int64_t, int64_t, const Inner& inner, const auto& row) {
       strips(
           m, n, inner, row,
           [&](int64_t j) {
             return EvenRowsOfB<T>{b.data + j * b.k + begin * panel_columns<T>, panel_columns<T>};
           },
-          c, stride, add);
+          c, stride, start);
     });
   });
 }
@@ -387,7 +399,7 @@ void tile_product(int64_t m, int64_t k, const Factor<T>& a, const Patches<T>& b,
                   bool accumulate) {
   if (empty_product(m, b.columns(), k, c, stride, accumulate)) return;
   const EvenRows<T> rows(a, m, b.columns());
-  each_depth<T>(k, accumulate, [&](int64_t begin, int64_t depth, bool add) {
+  each_depth<T>(k, c, stride, accumulate, nullptr, [&](int64_t begin, int64_t depth, const Start<T>& start) {
     rows.each_block(begin, depth, [&](int64_t first, int64_t count, const Inner& inner, const auto& row) {
       for (int64_t run = 0; run < b.taps[0] * b.taps[1]; ++run) {
         const T* from = b.data + run / b.taps[1] * b.jumps[0] + run % b.taps[1] * b.jumps[1];
@@ -397,22 +409,10 @@ void tile_product(int64_t m, int64_t k, const Factor<T>& a, const Patches<T>& b,
               [&](int64_t) {
                 return PatchRowsOfB<T>{from + j, b.rows + begin};
               },
-              c + first * stride + run * b.width + j, stride, add);
+              c + first * stride + run * b.width + j, stride, start.at(first, run * b.width + j));
       }
     });
   });
-}
-
-template <class T>
-bool fill_bias(int64_t m, int64_t n, const T* bias, T* y, int64_t stride) {
-  for (int64_t i = 0; bias && i < m; ++i) std::copy_n(bias, n, y + i * stride);
-  return bias != nullptr;
-}
-
-template <class T>
-void affine_tile(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, const T* bias, T* y,
-                 int64_t stride) {
-  tile_product(m, n, k, a, b, y, stride, fill_bias(m, n, bias, y, stride));
 }
 
 Tiles row_tiles(int64_t m) { return even_tiles(m, m < 1024 ? 64 : 256, 8); }
@@ -472,14 +472,13 @@ void gemm(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& 
   if (parts > 1) add_parts(workspace, parts, m * n, c, accumulate);
 }
 
-#define PARABOLA_GEMM(T)                                                                                           \
-  template Panels<T> pack_panels(int64_t, int64_t, const Factor<T>&, T*);                                          \
-  template void tile_product(int64_t, int64_t, int64_t, const Factor<T>&, const Factor<T>&, T*, int64_t, bool);    \
-  template void tile_product(int64_t, int64_t, const Patches<T>&, const Panels<T>&, T*, int64_t, bool);            \
-  template void tile_product(int64_t, int64_t, const Factor<T>&, const Patches<T>&, T*, int64_t, bool);            \
-  template bool fill_bias(int64_t, int64_t, const T*, T*, int64_t);                                                \
-  template void affine_tile(int64_t, int64_t, int64_t, const Factor<T>&, const Factor<T>&, const T*, T*, int64_t); \
-  template void gemm(int64_t, int64_t, int64_t, const Factor<T>&, const Factor<T>&, T*, bool, T*);                 \
+#define PARABOLA_GEMM(T)                                                                                          \
+  template Panels<T> pack_panels(int64_t, int64_t, const Factor<T>&, T*);                                         \
+  template void tile_product(int64_t, int64_t, int64_t, const Factor<T>&, const Factor<T>&, T*, int64_t, bool,    \
+                             const T*);                                                                           \
+  template void tile_product(int64_t, int64_t, const Patches<T>&, const Panels<T>&, T*, int64_t, bool, const T*); \
+  template void tile_product(int64_t, int64_t, const Factor<T>&, const Patches<T>&, T*, int64_t, bool);           \
+  template void gemm(int64_t, int64_t, int64_t, const Factor<T>&, const Factor<T>&, T*, bool, T*);                \
   template void add_parts(const T*, int64_t, int64_t, T*, bool);
 PARABOLA_GEMM(float)
 PARABOLA_GEMM(double)

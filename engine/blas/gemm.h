@@ -42,28 +42,21 @@ int64_t panel_elements(int64_t n, int64_t k);  // for every T
 template <class T>
 Panels<T> pack_panels(int64_t n, int64_t k, const Factor<T>& b, T* to);
 
-// C [m, n] = op(A) op(B), or C += with accumulate; op(A) is [m, k], op(B) is [k, n], C row-major with rows `stride`
-// elements apart. Single-threaded: tasks call it on tiles of theirs. Every element is one chain of fused multiply-adds
-// in the order of k (from C's value on with accumulate), so its bits depend on its row of A and column of B alone: not
-// on tiles, strides, threads, or on what else is computed beside it. Allocates nothing; takes up to 250 KiB of stack.
+// C [m, n] = op(A) op(B), or + bias, [n], added to every row, or C += with accumulate, which takes no bias; op(A) is
+// [m, k], op(B) is [k, n], C row-major with rows `stride` elements apart. Single-threaded: tasks call it on tiles of
+// theirs. Every element is one chain of fused multiply-adds in the order of k (from the bias or C's value on), so its
+// bits depend on its row of A and column of B alone: not on tiles, strides, threads, or on what else is computed beside
+// it. Allocates nothing; takes up to 250 KiB of stack.
 template <class T>
 void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, int64_t stride,
-                  bool accumulate);
+                  bool accumulate, const T* bias = nullptr);
 template <class T>
-void tile_product(int64_t m, int64_t n, const Patches<T>& a, const Panels<T>& b, T* c, int64_t stride, bool accumulate);
+void tile_product(int64_t m, int64_t n, const Patches<T>& a, const Panels<T>& b, T* c, int64_t stride, bool accumulate,
+                  const T* bias = nullptr);
 // C [m, patches' columns]. Reads up to patch_margin elements past a run's end (and makes nothing of them).
 template <class T>
 void tile_product(int64_t m, int64_t k, const Factor<T>& a, const Patches<T>& b, T* c, int64_t stride, bool accumulate);
 constexpr int64_t patch_margin = 48;
-
-// y [m, n] = op(A) op(B) + bias, the bias [n] (null: none) added to every row: it is where the sums begin. What linear
-// and the linear term of quadratic_linear call for a tile of theirs; a convolution starts with fill_bias, which says
-// whether there is a bias.
-template <class T>
-void affine_tile(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, const T* bias, T* y,
-                 int64_t stride);
-template <class T>
-bool fill_bias(int64_t m, int64_t n, const T* bias, T* y, int64_t stride);
 
 // tile_product on all threads with C contiguous, cut into tiles by fixed boundaries. Where that gives few tiles and k
 // is long (the weight gradient of a narrow layer), k is cut too, and the parts are added in their order. All boundaries

@@ -18,8 +18,8 @@ void forward(const DenseOp& op, const ForwardArgs& args) {
   const ProductTiles tiles = product_tiles(rows, outputs);
   thread_pool().run(tiles.number(), [&, n = outputs, k = inputs](int64_t task, int) {
     const ProductTile tile = tiles.at(task);
-    affine_tile(tile.rows, tile.columns, k, x.at(tile.i, 0), w.at(0, tile.j), bias ? bias + tile.j : nullptr,
-                y + tile.i * n + tile.j, n);
+    tile_product(tile.rows, tile.columns, k, x.at(tile.i, 0), w.at(0, tile.j), y + tile.i * n + tile.j, n, false,
+                 bias ? bias + tile.j : nullptr);
   });
 }
 

@@ -76,8 +76,8 @@ void forward(const ForwardArgs& args) {
     const int64_t columns = p.across.length(column);
     const T* x = in.x + i * p.C;
     T* y = args.outputs[0].data<T>() + i * p.K + j;
-    affine_tile(rows, columns, in.weight ? p.C : 0, {x, p.C}, {in.weight ? in.weight + j * p.C : x, p.C, true},
-                in.bias ? in.bias + j : nullptr, y, p.K);
+    tile_product(rows, columns, in.weight ? p.C : 0, {x, p.C}, {in.weight ? in.weight + j * p.C : x, p.C, true}, y, p.K,
+                 false, in.bias ? in.bias + j : nullptr);
     Scratch scratch(args.workspace + static_cast<size_t>(worker) * worker_bytes);
     const ForwardScratch<T> mine(scratch, p, args.variant);
     if (in.square) {

@@ -72,8 +72,8 @@ void convolve_tile(const ConvGeometry& g, const Sampling& sampling, const T* x, 
     for (const TileMap<T>& map : maps) {
       const int64_t outputs = map.group_outputs, k = group * outputs;
       const Panels<T> weight{map.packed_weight + group * padded(panel_elements(outputs, depth)), depth};
-      const bool add = fill_bias(end - begin, outputs, map.bias ? map.bias + k : nullptr, map.y + k, map.stride);
-      tile_product(end - begin, outputs, tile.patches(), weight, map.y + k, map.stride, add);
+      tile_product(end - begin, outputs, tile.patches(), weight, map.y + k, map.stride, false,
+                   map.bias ? map.bias + k : nullptr);
     }
   }
 }

@@ -86,7 +86,7 @@ void forward(const Problem& p, const ForwardArgs& args, const Extra& extra, cons
       if (p.linear)
         convolve_tile(*p.linear, sampling, x, begin, end, {linear}, strip);
       else  // no kernel: the bias alone, or zeros
-        affine_tile<T>(end - begin, p.outputs, 0, {x, 0}, {x, 0}, bias, y, p.outputs);
+        tile_product<T>(end - begin, p.outputs, 0, {x, 0}, {x, 0}, y, p.outputs, false, bias);
       if (p.J > 0) convolve_tile(p.stacked, factor_sampling, x, begin, end, {both_factors}, strip);
     }
     term.add(
