@@ -5,8 +5,11 @@
 #include "engine/ops/binary.h"
 #include "engine/ops/cross_entropy.h"
 #include "engine/ops/dropout.h"
+#include "engine/ops/reduce.h"
+#include "engine/ops/relu.h"
 #include "engine/tape/executor.h"
 #include "engine/tape/solver.h"
+#include "layers/basic.h"
 #include "layers/models/models.h"
 #include "optim/adamw.h"
 #include "tests/layers/small_nets.h"
@@ -103,7 +106,49 @@ void check_policies(const SmallNet& net, int64_t batch, int steps) {
   CHECK(greedy.peak <= least + (expected.peak - least) / 2);
 }
 
+// qresnet14 without its products: a convolution where it has three, each with a BatchNorm, and all else alike.
+Tensor first_order_loss(const Tensor& images, const Tensor& labels, std::vector<std::unique_ptr<Module>>& made) {
+  const auto make = [&]<class Layer>(auto&&... arguments) -> Module& {
+    made.push_back(std::make_unique<Layer>(arguments...));
+    return *made.back();
+  };
+  const auto conv_bn = [&](const Tensor& x, int in, int out, int kernel, int stride) {
+    Module& conv = make.operator()<Conv2d>(
+        Conv2dOptions{.in = in, .out = out, .kernel = kernel, .stride = stride, .padding = kernel / 2, .bias = false});
+    Module& norm = make.operator()<BatchNorm>(out);
+    return norm(conv(x));
+  };
+  Tensor x = relu(conv_bn(images, 3, 16, 3, 1));
+  int in = 16;
+  for (const int out : {16, 32, 64})
+    for (const int stride : {out == 16 ? 1 : 2, 1}) {
+      const CheckpointScope scope("", x);
+      const Tensor y = conv_bn(relu(conv_bn(x, in, out, 3, stride)), out, out, 3, 1);
+      x = relu(y + (stride == 1 && in == out ? x : conv_bn(x, in, out, 1, stride)));
+      in = out;
+    }
+  Module& head = make.operator()<Linear>(64, 10);
+  return cross_entropy(head(global_average_pool(x)), labels);
+}
+
 }  // namespace
+
+TEST_CASE("budget: by default a quadratic net keeps at most 5% more than the first-order net of its shape") {
+  const int64_t batch = 8;
+  const Tensor images = Tensor::full({batch, 32, 32, 3}, 1, DType::f32, Category::inputs),
+               labels = Tensor::full({batch}, 1, DType::i32, Category::inputs);
+  const auto saved = [&](const std::function<Tensor()>& loss) {
+    return static_cast<double>(plan_step({}, loss).saved_bytes);
+  };
+  const auto saved_of = [&](const char* name) {
+    const auto model = models::create(name, {});
+    model->set_training(true);
+    return saved([&] { return cross_entropy((*model)(images), labels); });
+  };
+  std::vector<std::unique_ptr<Module>> made;
+  CHECK(saved_of("qresnet14") <= 1.05 * saved([&] { return first_order_loss(images, labels, made); }));
+  CHECK(saved_of("quadranet_cifar") <= 1.05 * saved_of("convnext_cifar"));
+}
 
 TEST_CASE("budget: every model, every policy, and auto at five budgets: the same bits, and the bytes as planned") {
   for (const SmallNet& net : small_nets) check_policies(net, 4, long_tests() ? 20 : 3);
