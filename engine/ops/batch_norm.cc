@@ -48,6 +48,7 @@ void forward(const ForwardArgs& args) {
   // x - mean first: x scale + shift would cancel what is left of x where the mean is far from zero.
   parallel_for(rows.rows, row_grain(channels), [=](int64_t first, int64_t last) {
     for (int64_t at = first * channels; at < last * channels; at += channels) {
+      PARABOLA_INDEPENDENT
       for (int64_t c = 0; c < channels; ++c) y[at + c] = std::fma(x[at + c] - mean[c], scale[c], beta[c]);
     }
   });
@@ -75,9 +76,11 @@ void backward(const BackwardArgs& args) {
   if (wants_x_hat || args.wants(beta_input)) {
     const auto add_rows = [=](int64_t first, int64_t last, T* partial) {
       for (int64_t at = first * channels; at < last * channels; at += channels) {
+        PARABOLA_INDEPENDENT
         for (int64_t c = 0; c < channels; ++c) partial[c] += dy[at + c];
         if (!wants_x_hat) continue;
         T* products = partial + channels;
+        PARABOLA_INDEPENDENT
         for (int64_t c = 0; c < channels; ++c) {
           products[c] = std::fma(dy[at + c], (x[at + c] - mean[c]) * invstd[c], products[c]);
         }

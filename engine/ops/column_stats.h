@@ -73,10 +73,12 @@ void block_moments(const T* x, int64_t rows, int64_t columns, T* moments) {
   T *mean = moments, *sum = moments + columns, *squares = moments + 2 * columns;
   std::fill_n(moments, 3 * columns, T(0));
   for (int64_t row = 0; row < rows; ++row) {
+    PARABOLA_INDEPENDENT
     for (int64_t c = 0; c < columns; ++c) mean[c] += x[row * columns + c];
   }
   for (int64_t c = 0; c < columns; ++c) mean[c] /= static_cast<T>(rows);
   for (int64_t row = 0; row < rows; ++row) {
+    PARABOLA_INDEPENDENT
     for (int64_t c = 0; c < columns; ++c) {
       const T deviation = x[row * columns + c] - mean[c];
       sum[c] += deviation;

@@ -35,6 +35,7 @@ void forward(const ForwardArgs& args) {
       T* out = y + row * channels;
       if (!statistics_ready) row_statistics(in, channels, eps, means + row, rstds + row);
       const T mean = means[row], rstd = rstds[row];
+      PARABOLA_INDEPENDENT
       for (int64_t c = 0; c < channels; ++c) out[c] = std::fma((in[c] - mean) * rstd, gamma[c], beta[c]);
     }
   });
@@ -67,10 +68,12 @@ void backward(const BackwardArgs& args) {
   const auto add_rows = [=](int64_t first, int64_t last, T* partial) {
     for (int64_t row = first; row < last; ++row) {
       const T* g = dy + row * channels;
+      PARABOLA_INDEPENDENT
       for (int64_t c = 0; c < channels; ++c) partial[c] += g[c];
       if (!wants_gamma) continue;
       const T *in = x + row * channels, mean = means[row], rstd = rstds[row];
       T* products = partial + channels;
+      PARABOLA_INDEPENDENT
       for (int64_t c = 0; c < channels; ++c) products[c] = std::fma(g[c], (in[c] - mean) * rstd, products[c]);
     }
   };

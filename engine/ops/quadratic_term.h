@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "engine/ops/elementwise.h"
 #include "engine/ops/lanes.h"
 
 namespace parabola {
@@ -20,8 +21,10 @@ struct FactorTile {
 // itself where the product is zero.
 template <class T>
 void add_scaled(int64_t rows, int64_t width, T scale, const T* q, int64_t q_stride, T* y, int64_t stride) {
-  for (int64_t row = 0; row < rows; ++row, q += q_stride, y += stride)
+  for (int64_t row = 0; row < rows; ++row, q += q_stride, y += stride) {
+    PARABOLA_INDEPENDENT
     for (int64_t c = 0; c < width; ++c) y[c] = std::fma(scale, q[c], y[c]);
+  }
 }
 
 // y += scale * sum_j a_j∘b_j for rows of `width` values. `q` is scratch of one row.
@@ -29,9 +32,11 @@ template <class T>
 void add_quadratic_term(int64_t rows, int64_t width, const FactorTile<T>& f, T scale, T* y, int64_t stride, T* q) {
   for (int64_t row = 0; row < rows; ++row, y += stride) {
     const T *a = f.a + row * f.row_stride, *b = f.b + row * f.row_stride;
+    PARABOLA_INDEPENDENT
     for (int64_t c = 0; c < width; ++c) q[c] = a[c] * b[c];
     for (int64_t j = 1; j < f.ranks; ++j) {
       a += f.rank_stride, b += f.rank_stride;
+      PARABOLA_INDEPENDENT
       for (int64_t c = 0; c < width; ++c) q[c] = std::fma(a[c], b[c], q[c]);
     }
     add_scaled<T>(1, width, scale, q, width, y, stride);
@@ -50,14 +55,17 @@ void factor_gradients(int64_t rows, int64_t width, const FactorTile<T>& f, T sca
       T *da = gradients.a ? gradients.a + to : nullptr, *db = gradients.b ? gradients.b + to : nullptr;
       const T *a = db ? f.a + from : nullptr, *b = da ? f.b + from : nullptr;
       if (da && db) {
+        PARABOLA_INDEPENDENT
         for (int64_t c = 0; c < width; ++c) {
           const T scaled = scale * g[c], old_a = a[c], old_b = b[c];
           da[c] = scaled * old_b;
           db[c] = scaled * old_a;
         }
       } else if (da) {
+        PARABOLA_INDEPENDENT
         for (int64_t c = 0; c < width; ++c) da[c] = scale * g[c] * b[c];
       } else if (db) {
+        PARABOLA_INDEPENDENT
         for (int64_t c = 0; c < width; ++c) db[c] = scale * g[c] * a[c];
       }
     }
@@ -77,9 +85,11 @@ void add_form(int64_t rows, int64_t width, const FormRows<const T>& x, const Fac
               int64_t stride, T* q) {
   for (int64_t row = 0; row < rows; ++row, y += stride) {
     const T *x_row = x.x + row * x.stride, *b = f.b + row * f.row_stride;
+    PARABOLA_INDEPENDENT
     for (int64_t c = 0; c < width; ++c) q[c] = x_row[0] * b[c];
     for (int64_t j = 1; j < f.ranks; ++j) {
       b += f.rank_stride;
+      PARABOLA_INDEPENDENT
       for (int64_t c = 0; c < width; ++c) q[c] = std::fma(x_row[j], b[c], q[c]);
     }
     add_scaled<T>(1, width, scale, q, width, y, stride);
@@ -103,6 +113,7 @@ void form_gradients(int64_t rows, int64_t width, const FormRows<const T>& x, con
       if (gradients.b) {
         T* db = gradients.b + row * gradients.row_stride + j * gradients.rank_stride;
         const T scaled = scale * x.x[row * x.stride + j];
+        PARABOLA_INDEPENDENT
         for (int64_t c = 0; c < width; ++c) db[c] = scaled * g[c];
       }
     }
@@ -112,6 +123,7 @@ void form_gradients(int64_t rows, int64_t width, const FormRows<const T>& x, con
 // z = scale * x∘x: what the square weight is multiplied with, in place of x. `z` may be x itself.
 template <class T>
 void scaled_squares(int64_t count, T scale, const T* x, T* z) {
+  PARABOLA_INDEPENDENT
   for (int64_t i = 0; i < count; ++i) z[i] = scale * x[i] * x[i];
 }
 

@@ -62,6 +62,7 @@ void forward(const ForwardArgs& args) {
   parallel_for(g.pixels(), row_grain(g.K), [=](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) {
       const T *za = z + row * 3 * K, *zb = za + K, *zc = zb + K;
+      PARABOLA_INDEPENDENT
       for (int64_t c = 0; c < K; ++c) {
         const T a = std::fma(za[c] - mean[c], scale[c], shift[c]);
         const T b = std::fma(zb[c] - mean[K + c], scale[K + c], shift[K + c]);
@@ -100,6 +101,7 @@ void backward(const BackwardArgs& args) {
   const auto add_rows = [=](int64_t first, int64_t last, T* partial) {
     for (int64_t row = first; row < last; ++row) {
       const T *in = z + row * 3 * K, *up = dy + row * K;
+      PARABOLA_INDEPENDENT
       for (int64_t c = 0; c < K; ++c) {
         const T d[3] = {up[c] * branch(in, 1, c), up[c] * branch(in, 0, c), up[c]};
         for (int64_t k = 0; k < 3; ++k) {
@@ -125,6 +127,7 @@ void backward(const BackwardArgs& args) {
     for (int64_t row = first; row < last; ++row) {
       const T *in = z + row * 3 * K, *up = dy + row * K;
       T* out = dz + row * 3 * K;
+      PARABOLA_INDEPENDENT
       for (int64_t c = 0; c < K; ++c) {
         const T d[3] = {up[c] * branch(in, 1, c), up[c] * branch(in, 0, c), up[c]};
         for (int64_t k = 0; k < 3; ++k) {
