@@ -10,9 +10,7 @@
 namespace parabola {
 namespace {
 
-size_t offset_of(const Tensor& tensor) {
-  return static_cast<size_t>(tensor.offset()) * size_of(tensor.dtype());
-}
+size_t offset_of(const Tensor& tensor) { return static_cast<size_t>(tensor.offset()) * size_of(tensor.dtype()); }
 
 }  // namespace
 
