@@ -23,7 +23,7 @@ void run(const Flags& given) {
   DataSplits data = open_data_for(flags, info, out);
   const int64_t skipped = skip_bad_images(flags, data, out);
   const int classes = data.train->classes();
-  LoadedModel loaded = load_model(flags, classes);
+  LoadedModel loaded = load_trainable(flags, classes);
   if (loaded.adapters)
     throw UsageError(
         concat("--weights ", printable(flags.weights), ": has adapters already, expected a network without"));

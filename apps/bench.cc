@@ -17,6 +17,7 @@
 #include "engine/io/atomic_file.h"
 #include "engine/ops/cross_entropy.h"
 #include "engine/tape/executor.h"
+#include "layers/inference.h"
 #include "optim/sgd.h"
 
 namespace parabola {
@@ -72,13 +73,13 @@ void draw_step(Module& model, const Batch& batch, const TapeOptions& options, co
   write_graph(file, StepReport(tape), title);
 }
 
-// One training step, or one pass without a tape: what is timed. Says the activation bytes after the forward pass.
+// One training step, or one pass of a folded model: what is timed. Says the activation bytes after the forward pass.
 std::function<size_t()> step_of(Module& model, const Batch& batch, const TapeOptions& options, bool training) {
   model.set_training(training);
   const Memory& memory = Memory::of(batch.images.device());
   if (!training)
-    return [&] {
-      model(batch.images);
+    return [&, infer = std::make_shared<Inference>(model)] {
+      (*infer)(batch.images);
       return memory.activation_bytes();
     };
   // The rate only has to keep the weights in the range of numbers that training sees; 0.9 as in every recipe with SGD.
@@ -218,7 +219,8 @@ void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
   const ModelInfo& info = model_info(flags.model);
   const int64_t batch = flags.batch.value_or(info.train.batch);
   LoadedModel loaded = prepared_model(flags, out);
-  out << "run    " << flags.mode << ", batch " << batch << ", " << flags.device.str() << ", " << thread_pool().threads()
+  if (flags.mode == "infer") fold(loaded);
+  out << "run    " << flags.mode << (flags.mode == "infer" ? " (folded)" : "") << ", batch " << batch << ", " << flags.device.str() << ", " << thread_pool().threads()
       << " threads, " << flags.dtype << ", checkpoint " << describe_policy(flags) << "\n\n"
       << std::flush;
 

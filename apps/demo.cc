@@ -72,7 +72,8 @@ class Demo {
   double choose_learning_rate(const Method& method);
   void report(const std::string& programs) const;
 
-  LoadedModel base() const;  // from its file
+  LoadedModel saved(const std::string& method) const;  // from its file
+  void save(const LoadedModel& model, const std::string& method) const;
   LoadedModel prepared(const Method& method) const;
   DemoRun train(LoadedModel& model, const Method& method, const Recipe& recipe, const DatasetPtr& images,
                 const DatasetPtr& test, const std::string& trying = "");
@@ -135,14 +136,18 @@ DatasetPtr Demo::validation_of(const DataSplits& data) const {
   return subset(data.train, data.train->size() - sizes_.validation, sizes_.validation);
 }
 
-LoadedModel Demo::base() const {
+LoadedModel Demo::saved(const std::string& method) const {
   Flags flags = flags_;
-  flags.weights = file("base.safetensors");
+  flags.weights = file(method + ".safetensors");
   return load_model(flags, clean_.train->classes());
 }
 
+void Demo::save(const LoadedModel& model, const std::string& method) const {
+  save_weights(*model.model, file(method + ".safetensors"), metadata_for(model, clean_.train->class_names()));
+}
+
 LoadedModel Demo::prepared(const Method& method) const {
-  LoadedModel model = base();
+  LoadedModel model = saved("base");
   prepare_adaptation(model, method.name, {}, flags_.seed);
   return model;
 }
@@ -178,15 +183,13 @@ Score Demo::measure(const std::string& label, const LoadedModel& model, const Da
   return score;
 }
 
-// Writes the run's weights and remembers its record.
+// Remembers the run and its record.
 void Demo::keep(const LoadedModel& model, DemoRun run, int64_t images) {
-  const std::string weights = run.method + ".safetensors";
-  save_weights(*model.model, file(weights), metadata_for(model, clean_.train->class_names()));
   records_.push_back(training_record(info_.name, run.method, sizes_.epochs, run.result, *model.model)
                          .add("learning_rate", run.learning_rate)
                          .add("train_images", images)
                          .add("data", flags_.data)
-                         .add("weights", weights));
+                         .add("weights", run.method + ".safetensors"));
   runs_.push_back(std::move(run));
 }
 
@@ -199,11 +202,13 @@ void Demo::train_base() {
             << " images, " << recipe.epochs << " epochs" << std::endl;
   DemoRun run = train(model, from_scratch, recipe, subset(clean_.train, 0, sizes_.base), clean_.test);
   std::cout << "   " << format_percent(run.result.test.top1()) << " of the test images right\n\n";
+  save(model, run.method);
   keep(model, std::move(run), sizes_.base);
 }
 
 void Demo::shift_images() {
-  const LoadedModel model = base();
+  LoadedModel model = saved("base");
+  fold(model);
   const DatasetPtr validation = validation_of(clean_);
   std::cout << "2  The images are shifted: gamma 2.2, then the brighter half inverted\n"
             << "   strength 1 is just that; points of top-1 lost on " << format_count(validation->size())
@@ -268,7 +273,10 @@ void Demo::adapt(const Method& method) {
   recipe.learning_rate = choose_learning_rate(method);
   LoadedModel model = prepared(method);
   DemoRun run = train(model, method, recipe, subset(shifted_.train, 0, sizes_.adaptation), validation_of(shifted_));
-  run.result.test = measure(method.title, model, shifted_.test);
+  save(model, method.name);
+  LoadedModel adapted = saved(method.name);
+  fold(adapted);
+  run.result.test = measure(method.title, adapted, shifted_.test);
   run.result.top1_before = before_.top1();
   run.validation_top1 = validation_before_;
   keep(model, std::move(run), sizes_.adaptation);

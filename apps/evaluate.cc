@@ -6,9 +6,19 @@
 #include "apps/common/text.h"
 #include "engine/core/error.h"
 #include "engine/core/thread_pool.h"
+#include "engine/io/atomic_file.h"
 
 namespace parabola {
 namespace {
+
+// Classes are called as in the file that it was folded from, where that names them.
+void save_folded(const Flags& flags, const LoadedModel& loaded, const std::vector<std::string>& class_names) {
+  std::map<std::string, std::string> metadata = metadata_for(loaded, class_names);
+  const Safetensors file(flags.weights);
+  if (const auto names = file.metadata().find("class_names"); names != file.metadata().end())
+    metadata["class_names"] = names->second;
+  save_weights(*loaded.model, flags.save_folded, metadata);
+}
 
 void run(const Flags& flags) {
   std::ostream& out = human_output(flags.json);
@@ -18,7 +28,9 @@ void run(const Flags& flags) {
   DatasetPtr images = flags.split == "train" ? data.train : data.test;
   const int64_t skipped = skip_bad_images(flags, images, out);
   JsonLines json(flags.json);
-  const LoadedModel loaded = load_model(flags, images->classes());
+  LoadedModel loaded = load_model(flags, images->classes());
+  fold(loaded);
+  if (!flags.save_folded.empty()) const AtomicFile probe(flags.save_folded);  // throws where it cannot be written
   loaded.model->set_device(flags.device);
   const int64_t batch = flags.batch.value_or(128);
   Progress progress(out);
@@ -26,6 +38,7 @@ void run(const Flags& flags) {
   const Score score =
       evaluate(*loaded.model, images, loaded.preprocessing, batch, [&](int64_t n) { progress.step(n); });
   progress.end();
+  if (!flags.save_folded.empty()) save_folded(flags, loaded, images->class_names());
   out << info.name << " on " << images->name() << ": " << format_count(score.correct) << " of "
       << format_count(score.images) << " right, top-1 " << format_percent(score.top1()) << ", top-5 "
       << format_percent(score.top5()) << ", " << format_duration(score.seconds) << "\n";

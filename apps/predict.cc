@@ -11,6 +11,7 @@
 #include "data/class_names.h"
 #include "data/decode.h"
 #include "engine/core/error.h"
+#include "layers/inference.h"
 
 namespace parabola {
 namespace {
@@ -60,16 +61,17 @@ void run(const Flags& flags) {
                              flags.model, "'s weights"));
   const auto classes = static_cast<size_t>(head->shape[0]);
   const std::vector<std::string> names = class_names_of(flags, weights, classes);
-  const LoadedModel loaded = load_model(flags, static_cast<int>(classes));
+  LoadedModel loaded = load_model(flags, static_cast<int>(classes));
+  fold(loaded);
   loaded.model->set_device(flags.device);
-  loaded.model->set_training(false);
+  Inference infer(*loaded.model);
 
   JsonLines json(flags.json);
   Loader loader(std::make_shared<Files>(flags.files),
                 {.batch = 1, .preprocessing = loaded.preprocessing, .device = flags.device});
   for (const Batch& batch : loader) {
     const std::string& path = flags.files[static_cast<size_t>(batch.number)];
-    const std::vector<double> p = softmax((*loaded.model)(batch.images).on_cpu().to_vector<float>());
+    const std::vector<double> p = softmax(infer(batch.images).on_cpu().to_vector<float>());
     std::vector<size_t> order(p.size());
     std::iota(order.begin(), order.end(), size_t{0});
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });

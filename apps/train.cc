@@ -21,7 +21,7 @@ void run(const Flags& given) {
   DataSplits data = open_data_for(flags, info, out);
   const int64_t skipped = skip_bad_images(flags, data, out);
   const int classes = data.train->classes();
-  LoadedModel loaded = flags.weights.empty() ? new_model(flags, classes) : load_model(flags, classes);
+  LoadedModel loaded = flags.weights.empty() ? new_model(flags, classes) : load_trainable(flags, classes);
   loaded.model->set_device(flags.device);
   const Recipe recipe = recipe_for(flags, info.train, data.train->size());
   const Augmentation augmentation = flags.augment.value_or(data.augment);

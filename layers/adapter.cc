@@ -32,25 +32,56 @@ Tensor scaled(const Tensor& x, double scale) {
   return scale == 1 ? x : x * Tensor::full(Shape{}, scale, x.dtype(), Category::inputs, x.device());
 }
 
+// up [rows, rank] times down [rank, ...].
+std::vector<double> product(const std::vector<double>& up, const std::vector<double>& down, int64_t rank) {
+  const auto r = static_cast<size_t>(rank), rows = up.size() / r, row = down.size() / r;
+  std::vector<double> result(rows * row);
+  for (size_t k = 0; k < rows; ++k)
+    for (size_t j = 0; j < r; ++j)
+      for (size_t i = 0; i < row; ++i) result[k * row + i] += up[k * r + j] * down[j * row + i];
+  return result;
+}
+
+// A kernel of the adapter's size, [outputs, taps, taps, channels] or, depthwise, [taps, taps, channels], as one of the
+// host's, zero where it has no tap; empty where it has one that the host has not.
+std::vector<double> on_host_taps(const Conv2dOptions& host, const AdapterSpec& spec, const Shape& weight,
+                                 const std::vector<double>& kernel) {
+  std::vector<size_t> taps;  // of the host, by the adapter's
+  for (int tap = 0; tap < spec.kernel; ++tap) {
+    const int place = tap * spec.dilation + host.padding - centred_padding(host, spec);
+    if (place < 0 || place % host.dilation != 0 || place / host.dilation >= host.kernel) return {};
+    taps.push_back(static_cast<size_t>(place / host.dilation));
+  }
+  const auto channels = static_cast<size_t>(weight[weight.rank() - 1]), wide = static_cast<size_t>(host.kernel);
+  std::vector<double> result(static_cast<size_t>(weight.elements()));
+  for (size_t i = 0; i < kernel.size(); ++i) {
+    const size_t column = i / channels % taps.size(), row = i / channels / taps.size();  // row: of all outputs
+    const size_t host_row = row / taps.size() * wide + taps[row % taps.size()];
+    result[(host_row * wide + taps[column]) * channels + i % channels] = kernel[i];
+  }
+  return result;
+}
+
 class QuadraticLinearAdapter final : public Adapter {
  public:
-  QuadraticLinearAdapter(const Linear& host, const AdapterSpec& spec) : scale_(spec.scale) {
+  QuadraticLinearAdapter(const Linear& host, const AdapterSpec& spec) : Adapter(spec.scale) {
     const Shape shape{spec.rank, host.out(), host.in()};
     add("a", a_, shape, {Init::constant, 0}, FileLayout::linear_factors);
     add("b", b_, shape, {Init::normal, factor_deviation}, FileLayout::linear_factors);
   }
   Tensor adapted(const Tensor& x, const Tensor& weight, const Tensor& bias) override {
-    return quadratic_linear(x, weight, bias, a_, b_, scale_);
+    return quadratic_linear(x, weight, bias, a_, b_, scale());
   }
+  void scale_outputs(std::span<const double> factor) override { a_ = scaled_along(a_, 1, factor); }
 
  private:
   Tensor a_, b_;
-  double scale_;
 };
 
 class QuadraticDepthwiseAdapter final : public Adapter {
  public:
-  QuadraticDepthwiseAdapter(const Conv2d& host, const AdapterSpec& spec) : host_(host.options()), spec_(spec) {
+  QuadraticDepthwiseAdapter(const Conv2d& host, const AdapterSpec& spec)
+      : Adapter(spec.scale), host_(host.options()), spec_(spec) {
     const Shape shape{spec.rank, spec.kernel, spec.kernel, host_.in};
     add("a", a_, shape, {Init::constant, 0}, FileLayout::depthwise_factors);
     add("b", b_, shape, {Init::normal, factor_deviation}, FileLayout::depthwise_factors);
@@ -63,8 +94,9 @@ class QuadraticDepthwiseAdapter final : public Adapter {
                                        .quadratic_stride = host_.stride,
                                        .quadratic_padding = centred_padding(host_, spec_),
                                        .quadratic_dilation = spec_.dilation,
-                                       .scale = spec_.scale});
+                                       .scale = scale()});
   }
+  void scale_outputs(std::span<const double> factor) override { a_ = scaled_along(a_, 3, factor); }
 
  private:
   Conv2dOptions host_;
@@ -83,15 +115,17 @@ ConvAttributes quadratic_attributes(const Conv2dOptions& host, const AdapterSpec
 // Neuron-wise factors on a full or grouped convolution: 2 r times the host's own size, so an option, not the default.
 class QuadraticConvAdapter final : public Adapter {
  public:
-  QuadraticConvAdapter(const Conv2d& host, const AdapterSpec& spec) : host_(host.options()), spec_(spec) {
+  QuadraticConvAdapter(const Conv2d& host, const AdapterSpec& spec)
+      : Adapter(spec.scale), host_(host.options()), spec_(spec) {
     const Shape shape{spec.rank, host_.out, spec.kernel, spec.kernel, host_.in / host_.groups};
     add("a", a_, shape, {Init::constant, 0}, FileLayout::conv_factors);
     add("b", b_, shape, {Init::normal, factor_deviation}, FileLayout::conv_factors);
   }
   Tensor adapted(const Tensor& x, const Tensor& weight, const Tensor& bias) override {
     return quadratic_conv2d(x, weight, bias, a_, b_,
-                            {linear_attributes(host_), quadratic_attributes(host_, spec_), spec_.scale});
+                            {linear_attributes(host_), quadratic_attributes(host_, spec_), scale()});
   }
+  void scale_outputs(std::span<const double> factor) override { a_ = scaled_along(a_, 1, factor); }
 
  private:
   Conv2dOptions host_;
@@ -102,7 +136,7 @@ class QuadraticConvAdapter final : public Adapter {
 // A CP decomposition of the layer's quadratic tensor: q = 2 r products shared by all outputs.
 class SharedAdapter final : public Adapter {
  public:
-  SharedAdapter(const Conv2d& host, const AdapterSpec& spec) : host_(host.options()), spec_(spec) {
+  SharedAdapter(const Conv2d& host, const AdapterSpec& spec) : Adapter(spec.scale), host_(host.options()), spec_(spec) {
     const int64_t products = 2 * spec.rank, fan_in = host_.in * spec.kernel * spec.kernel;
     const Init init{Init::normal, 1.0 / std::sqrt(static_cast<double>(fan_in))};
     const Shape shape{products, spec.kernel, spec.kernel, host_.in};
@@ -112,8 +146,9 @@ class SharedAdapter final : public Adapter {
   }
   Tensor adapted(const Tensor& x, const Tensor& weight, const Tensor& bias) override {
     return quadratic_conv2d_shared(x, weight, bias, u_, v_, reshape(p_, Shape{host_.out, u_.shape()[0]}),
-                                   {linear_attributes(host_), quadratic_attributes(host_, spec_), spec_.scale});
+                                   {linear_attributes(host_), quadratic_attributes(host_, spec_), scale()});
   }
+  void scale_outputs(std::span<const double> factor) override { p_ = scaled_along(p_, 0, factor); }
 
  private:
   Conv2dOptions host_;
@@ -123,22 +158,26 @@ class SharedAdapter final : public Adapter {
 
 class LoraLinearAdapter final : public Adapter {
  public:
-  LoraLinearAdapter(const Linear& host, const AdapterSpec& spec) : scale_(spec.scale) {
+  LoraLinearAdapter(const Linear& host, const AdapterSpec& spec) : Adapter(spec.scale) {
     add("down", down_, Shape{spec.rank, host.in()}, kaiming_uniform(host.in()));
     add("up", up_, Shape{host.out(), spec.rank}, {Init::constant, 0});
   }
   Tensor adapted(const Tensor& x, const Tensor& weight, const Tensor& bias) override {
-    return linear(x, weight, bias) + scaled(linear(linear(x, down_, Tensor()), up_, Tensor()), scale_);
+    return linear(x, weight, bias) + scaled(linear(linear(x, down_, Tensor()), up_, Tensor()), scale());
+  }
+  void scale_outputs(std::span<const double> factor) override { up_ = scaled_along(up_, 0, factor); }
+  std::vector<double> as_weight(const Shape&) const override {
+    return product(values_of(up_), values_of(down_), up_.shape()[1]);
   }
 
  private:
   Tensor down_, up_;
-  double scale_;
 };
 
 class LoraConvAdapter final : public Adapter {
  public:
-  LoraConvAdapter(const Conv2d& host, const AdapterSpec& spec) : host_(host.options()), spec_(spec) {
+  LoraConvAdapter(const Conv2d& host, const AdapterSpec& spec)
+      : Adapter(spec.scale), host_(host.options()), spec_(spec) {
     const int64_t channels = host_.in / host_.groups;
     add("down", down_, Shape{spec.rank, spec.kernel, spec.kernel, host_.in},
         kaiming_uniform(channels * spec.kernel * spec.kernel), FileLayout::conv);
@@ -148,7 +187,13 @@ class LoraConvAdapter final : public Adapter {
     ConvAttributes down = quadratic_attributes(host_, spec_);
     down.groups = 1;
     return conv2d(x, weight, bias, linear_attributes(host_)) +
-           scaled(conv2d(conv2d(x, down_, Tensor(), down), up_, Tensor(), {}), spec_.scale);
+           scaled(conv2d(conv2d(x, down_, Tensor(), down), up_, Tensor(), {}), scale());
+  }
+  void scale_outputs(std::span<const double> factor) override { up_ = scaled_along(up_, 0, factor); }
+  // Of a grouped convolution's inputs an output sees some, an adapter's output all.
+  std::vector<double> as_weight(const Shape& weight) const override {
+    if (host_.groups > 1) return {};
+    return on_host_taps(host_, spec_, weight, product(values_of(up_), values_of(down_), up_.shape()[3]));
   }
 
  private:
@@ -160,7 +205,8 @@ class LoraConvAdapter final : public Adapter {
 // Per channel: r filters and r weights that add them up.
 class LoraDepthwiseAdapter final : public Adapter {
  public:
-  LoraDepthwiseAdapter(const Conv2d& host, const AdapterSpec& spec) : host_(host.options()), spec_(spec) {
+  LoraDepthwiseAdapter(const Conv2d& host, const AdapterSpec& spec)
+      : Adapter(spec.scale), host_(host.options()), spec_(spec) {
     add("down", down_, Shape{spec.rank, spec.kernel, spec.kernel, host_.in}, kaiming_uniform(spec.kernel * spec.kernel),
         FileLayout::depthwise_factors);
     add("up", up_, Shape{host_.out, 1, 1, spec.rank}, {Init::constant, 0}, FileLayout::conv);
@@ -175,9 +221,17 @@ class LoraDepthwiseAdapter final : public Adapter {
       const Tensor filtered = depthwise_conv2d(
           x, filter, Tensor(),
           {.stride = host_.stride, .padding = centred_padding(host_, spec_), .dilation = spec_.dilation});
-      y = y + filtered * scaled(reshape(slice(up, 0, j, j + 1), Shape{channels}), spec_.scale);
+      y = y + filtered * scaled(reshape(slice(up, 0, j, j + 1), Shape{channels}), scale());
     }
     return y;
+  }
+  void scale_outputs(std::span<const double> factor) override { up_ = scaled_along(up_, 0, factor); }
+  std::vector<double> as_weight(const Shape& weight) const override {
+    const std::vector<double> up = values_of(up_), down = values_of(down_);
+    const auto channels = static_cast<size_t>(host_.in), rank = up.size() / channels, filter = down.size() / rank;
+    std::vector<double> sum(filter);  // [taps, taps, channels]
+    for (size_t i = 0; i < down.size(); ++i) sum[i % filter] += up[i % channels * rank + i / filter] * down[i];
+    return on_host_taps(host_, spec_, weight, sum);
   }
 
  private:

@@ -74,6 +74,7 @@ void choose_widths(std::vector<AdapterSpec>& lora, const std::vector<Host*>& hos
 void check_adapter(const Host& host, const AdapterSpec& spec) {
   const std::string layer = printable(spec.layer);
   if (host.adapter()) fail<UsageError>("adapter", layer, ": has an adapter already, expected none");
+  if (host.folded()) fail<UsageError>("adapter", layer, ": is folded, expected a layer that can train");
   for (const int size : {spec.rank, spec.kernel, spec.dilation})
     if (size < 1 || size > largest_adapter_size)
       fail<UsageError>("adapter", layer, ": got rank ", spec.rank, ", kernel ", spec.kernel, ", dilation ",

@@ -26,6 +26,11 @@ Tensor Adapter::forward(const Tensor&) {
   fail<UsageError>("adapter", "an adapter runs inside of its layer, not alone");
 }
 
+void Adapter::fold_scale(int64_t outputs) {
+  scale_outputs(std::vector<double>(static_cast<size_t>(outputs), scale_));
+  scale_ = 1;
+}
+
 void Host::attach(std::unique_ptr<Adapter> adapter) {
   if (adapter_) fail<UsageError>("adapter", "the layer has an adapter already, expected none");
   adapter_ = std::move(adapter);
@@ -36,6 +41,28 @@ void Host::detach() {
   if (!adapter_) return;
   remove(*adapter_);
   adapter_.reset();
+}
+
+void Host::scale_outputs(std::span<const double> factor) {
+  weight_ = scaled_along(weight_, output_axis(), factor);
+  if (bias_) bias_ = scaled_along(bias_, 0, factor);
+  if (adapter_) adapter_->scale_outputs(factor);
+}
+
+void Host::shift_outputs(std::span<const double> shift) {
+  if (bias_)
+    bias_ = shifted(bias_, shift);
+  else
+    put("bias", bias_, parameter_from({shift.begin(), shift.end()}, Shape{std::ssize(shift)}, weight_));
+}
+
+void Host::fold_own() {
+  if (!adapter_) return;
+  adapter_->fold_scale(weight_.shape()[output_axis()]);
+  const std::vector<double> term = adapter_->as_weight(weight_.shape());
+  if (term.empty()) return;
+  weight_ = shifted(weight_, term);
+  detach();
 }
 
 Tensor Host::forward(const Tensor& x) { return adapter_ ? adapter_->adapted(x, weight_, bias_) : plain(x); }
@@ -68,7 +95,12 @@ BatchNorm::BatchNorm(int64_t channels) {
   add_buffer("running_var", running_var_, Shape{channels}, 1);
 }
 
+ChannelMap BatchNorm::take_map() {
+  return norm_map(take(weight_), take(bias_), take(running_mean_), take(running_var_), BatchNormOptions{}.eps);
+}
+
 Tensor BatchNorm::forward(const Tensor& x) {
+  if (!weight_) return x;  // folded into the layer before
   return batch_norm(x, weight_, bias_, running_mean_, running_var_,
                     {.momentum = momentum_, .training = training() && !frozen_});
 }

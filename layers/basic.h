@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 
+#include "layers/fold.h"
 #include "layers/module.h"
 
 namespace parabola {
@@ -10,10 +11,22 @@ namespace parabola {
 // `bias` are the host's own.
 class Adapter : public Module {
  public:
+  explicit Adapter(double scale) : scale_(scale) {}
   virtual Tensor adapted(const Tensor& x, const Tensor& weight, const Tensor& bias) = 0;
+
+  // For the host's fold. scale_outputs: multiplies the term, output by output. fold_scale: puts the adapter's scale
+  // into its factors. as_weight: the term as something to add to a host's weight of this shape; empty where it is no
+  // such.
+  virtual void scale_outputs(std::span<const double> factor) = 0;
+  void fold_scale(int64_t outputs);
+  virtual std::vector<double> as_weight(const Shape& /*weight*/) const { return {}; }
+
+ protected:
+  double scale() const { return scale_; }
 
  private:
   Tensor forward(const Tensor& x) final;  // an adapter alone computes nothing: UsageError
+  double scale_;
 };
 
 // A layer that an adapter can be attached to. The adapter's tensors appear as "<layer>.adapter.*".
@@ -25,12 +38,18 @@ class Host : public Module {
   void attach(std::unique_ptr<Adapter> adapter);
   void detach();
 
+  // For fold: output channel k, the adapter's term with it, becomes factor[k] times itself; plus shift[k].
+  void scale_outputs(std::span<const double> factor);
+  void shift_outputs(std::span<const double> shift);
+
  protected:
   Tensor forward(const Tensor& x) final;
   virtual Tensor plain(const Tensor& x) = 0;
+  virtual int output_axis() const { return 0; }  // of the weight
   Tensor weight_, bias_;
 
  private:
+  void fold_own() override;
   std::unique_ptr<Adapter> adapter_;
 };
 
@@ -66,6 +85,7 @@ class Conv2d final : public Host {
 
  private:
   Tensor plain(const Tensor& x) override;
+  int output_axis() const override { return options_.depthwise() ? 2 : 0; }
   Conv2dOptions options_;
 };
 
@@ -76,6 +96,7 @@ class BatchNorm final : public Module {
   explicit BatchNorm(int64_t channels);
   void freeze(bool on) { frozen_ = on; }
   void set_momentum(double momentum) { momentum_ = momentum; }  // share of a batch in the running statistics; 0.1
+  ChannelMap take_map();  // for fold: what it does in evaluation mode; from now on it does nothing and has no tensors
 
  private:
   Tensor forward(const Tensor& x) override;

@@ -34,6 +34,26 @@ void Module::add(std::string_view name, Module& child) {
 
 void Module::remove(const Module& child) { std::erase(children_, &child); }
 
+void Module::fold() {
+  if (folded_) return;
+  if (training_) fail<UsageError>("fold", "got a model in training mode, expected set_training(false) before");
+  for (Module* child : children_) child->fold();
+  fold_own();
+  for (const Entry& entry : own_)
+    if (!entry.buffer) entry.tensor->set_requires_gradient(false);
+  folded_ = true;
+}
+
+Tensor Module::take(Tensor& tensor) {
+  std::erase_if(own_, [&](const Entry& entry) { return entry.tensor == &tensor; });
+  return std::exchange(tensor, Tensor());
+}
+
+void Module::put(std::string_view name, Tensor& parameter, Tensor value, FileLayout layout) {
+  parameter = std::move(value);
+  own_.push_back({std::string(name), &parameter, layout, {}, false});
+}
+
 std::vector<Module::Entry> Module::tensors() const {
   std::vector<Entry> all = own_;
   for (const Module* child : children_)
@@ -53,6 +73,7 @@ std::vector<std::pair<std::string, Module*>> Module::modules() {
 }
 
 void Module::set_training(bool on) {
+  if (on && folded_) fail<UsageError>("fold", "a folded model cannot train, expected one that was loaded anew");
   training_ = on;
   for (Module* child : children_) child->set_training(on);
 }

@@ -47,10 +47,17 @@ class Module {
   std::vector<std::pair<std::string, Module*>> modules();  // the same order; itself first, under the name ""
 
   bool training() const { return training_; }
-  void set_training(bool on);
+  void set_training(bool on);      // UsageError: on, for a folded model
   void initialize(uint64_t seed);  // draws every parameter; each from a sequence of its own, keyed by its place
   void set_dtype(DType dtype);     // converts parameters and buffers (float64 for checks against references)
   void set_device(Device device);  // moves parameters and buffers; before an optimizer is made for them
+
+  // Turns the model, in place, into one that computes the same in evaluation mode with less work, and never trains
+  // again: BatchNorm, layer scale and an adapter's scale go into weights, a linear adapter into its layer where its
+  // taps are the layer's. What cannot be folded stays. Tensors come and go with that; those that change are new ones.
+  // A folded model stays as it is. UsageError in training mode. docs/method.md has the formulas.
+  void fold();
+  bool folded() const { return folded_; }
 
  protected:
   void add(std::string_view name, Tensor& parameter, const Shape& shape, Init init,
@@ -59,11 +66,17 @@ class Module {
   void add(std::string_view name, Module& child);
   void remove(const Module& child);
 
+  // For fold: what the module itself does, its children being folded already; and the tensors that go and come. A
+  // taken tensor is absent then.
+  virtual void fold_own() {}
+  Tensor take(Tensor& tensor);
+  void put(std::string_view name, Tensor& parameter, Tensor value, FileLayout layout = FileLayout::plain);
+
  private:
   std::string name_;  // in the parent
   std::vector<Entry> own_;
   std::vector<Module*> children_;
-  bool training_ = true;
+  bool training_ = true, folded_ = false;
 };
 
 int64_t parameter_count(const Module& module, bool trainable_only = false);  // elements, without buffers

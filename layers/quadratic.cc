@@ -63,7 +63,41 @@ QuadraticConv2dNormed::QuadraticConv2dNormed(int64_t in, int64_t out, int kernel
   }
 }
 
+// (A x + p)∘(B x + q) + C x + r = (A x)∘(B x) + (C + q∘A + p∘B) x + p∘q + r, with the norms' scales in A, B and C.
+void QuadraticConv2dNormed::fold_own() {
+  std::array<Tensor, 3> weights;
+  std::array<std::vector<double>, 3> shifts;
+  for (size_t i = 0; i < 3; ++i) {
+    auto& [weight, gamma, beta, mean, variance] = branches_[i];
+    ChannelMap map = norm_map(take(gamma), take(beta), take(mean), take(variance), NormedConvAttributes{}.eps);
+    weights[i] = scaled_along(take(weight), 0, map.scale);
+    shifts[i] = std::move(map.shift);
+  }
+  const auto& [a, b, c] = weights;
+  const Shape& kernel = a.shape();
+  const Shape factor{1, kernel[0], kernel[1], kernel[2], kernel[3]};
+  std::vector<double> constant = shifts[2];
+  for (size_t k = 0; k < constant.size(); ++k) constant[k] += shifts[0][k] * shifts[1][k];
+  const std::vector<double> cross = values_of(scaled_along(a, 0, shifts[1]));
+  put("a.weight", a_, a.view(factor), FileLayout::conv_factors);
+  put("b.weight", b_, b.view(factor), FileLayout::conv_factors);
+  put("c.weight", c_, shifted(shifted(c, cross), values_of(scaled_along(b, 0, shifts[0]))), FileLayout::conv);
+  put("c.bias", bias_, parameter_from(constant, Shape{kernel[0]}, a));
+}
+
+void QuadraticConv2dNormed::scale_outputs(std::span<const double> factor) {
+  a_ = scaled_along(a_, 1, factor);
+  c_ = scaled_along(c_, 0, factor);
+  bias_ = scaled_along(bias_, 0, factor);
+}
+
+void QuadraticConv2dNormed::shift_outputs(std::span<const double> shift) { bias_ = shifted(bias_, shift); }
+
 Tensor QuadraticConv2dNormed::forward(const Tensor& x) {
+  if (folded()) {
+    const ConvAttributes conv{.stride = stride_, .padding = padding_};
+    return quadratic_conv2d(x, c_, bias_, a_, b_, {conv, conv});
+  }
   std::array<NormedBranch, 3> branches;
   for (size_t i = 0; i < 3; ++i)
     branches[i] = {branches_[i].weight, branches_[i].gamma, branches_[i].beta, branches_[i].running_mean,
@@ -76,6 +110,11 @@ QuadraticDepthwise::QuadraticDepthwise(int64_t channels, int kernel) : kernel_(k
   add("a.weight", a_, Shape{1, kernel, kernel, channels}, init, FileLayout::depthwise_factors);
   add("b.weight", b_, Shape{1, kernel, kernel, channels}, init, FileLayout::depthwise_factors);
   add("c.weight", c_, Shape{kernel, kernel, channels}, init, FileLayout::depthwise);
+}
+
+void QuadraticDepthwise::scale_outputs(std::span<const double> factor) {
+  a_ = scaled_along(a_, 3, factor);
+  c_ = scaled_along(c_, 2, factor);
 }
 
 Tensor QuadraticDepthwise::forward(const Tensor& x) {

@@ -58,19 +58,26 @@ class QuadraticConv2dNormed final : public Module {
  public:
   QuadraticConv2dNormed(int64_t in, int64_t out, int kernel, int stride, int padding);
 
+  // For fold of what holds it, once it is folded itself.
+  void scale_outputs(std::span<const double> factor);
+  void shift_outputs(std::span<const double> shift);
+
  private:
   Tensor forward(const Tensor& x) override;
+  void fold_own() override;  // into a QuadraticConv2d's weights
   struct Branch {
     Tensor weight, gamma, beta, running_mean, running_var;
   };
   int stride_, padding_;
-  Branch branches_[3];  // a, b, c
+  Branch branches_[3];       // a, b, c
+  Tensor a_, b_, c_, bias_;  // folded
 };
 
 // QuadraNet's token mixer: y = (A*x)∘(B*x) + C*x, three depthwise convolutions with "same" padding and no bias.
 class QuadraticDepthwise final : public Module {
  public:
   QuadraticDepthwise(int64_t channels, int kernel);
+  void scale_outputs(std::span<const double> factor);  // for fold of what holds it
 
  private:
   Tensor forward(const Tensor& x) override;

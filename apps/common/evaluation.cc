@@ -3,6 +3,8 @@
 #include <chrono>
 #include <cmath>
 
+#include "layers/inference.h"
+
 namespace parabola {
 
 void add_batch(Score& score, const Tensor& logits, const Tensor& labels) {
@@ -29,10 +31,11 @@ Score evaluate(Module& model, DatasetPtr dataset, const Preprocessing& preproces
   const auto begin = std::chrono::steady_clock::now();
   const bool was_training = model.training();
   model.set_training(false);
+  Inference infer(model);
   Score score;
   Loader loader(std::move(dataset), {.batch = batch_size, .preprocessing = preprocessing, .device = device_of(model)});
   for (Batch& batch : loader) {
-    add_batch(score, model(batch.images), batch.labels);
+    add_batch(score, infer(batch.images), batch.labels);
     if (on_batch) on_batch(batch.labels.elements());
   }
   model.set_training(was_training);

@@ -341,6 +341,8 @@ void declare(Parser& p, Flags& f) {
   p.value(train | adapt, "--resume", "DIR", "go on exactly where the run with this --out stood",
           [&](Text t) { f.resume = some_text(t, "a folder"); });
   p.toggle(train | adapt, "--force", "overwrite a finished run in --out", f.force);
+  p.value(evaluate, "--save-folded", "FILE", "the model as it was evaluated, folded for inference",
+          [&](Text t) { f.save_folded = some_text(t, "a file"); });
   p.value(train | adapt | bench, "--graph", "FILE", "draws one training step: .dot, or .svg by Graphviz",
           [&](Text t) { f.graph = some_text(t, "a file"); });
   p.value(all, "--json", "FILE", "one JSON object a line; - for standard output",

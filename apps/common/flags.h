@@ -79,6 +79,7 @@ struct Flags {
   double save_every = 60;  // seconds between saved states; 0: after every step
   std::string resume;      // folder of the run to go on with
   bool force = false;      // a finished run in `out` may be overwritten
+  std::string save_folded;  // evaluate: file for the folded model; empty: none
   std::string graph;       // file for a drawing of one training step, .dot or .svg; empty: none
   std::string json;        // file for records, "-" for standard output, empty for none
 };

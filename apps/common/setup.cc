@@ -54,8 +54,38 @@ LoadedModel load_model(const Flags& flags, int classes) {
     loaded.adapters = AdapterRecord::parse(*text);
     attach_adapters(*loaded.model, loaded.adapters->specs, 0);
   }
+  if (const std::string* folded = value("folded")) {
+    if (*folded != "true")
+      throw FormatError(
+          concat(printable_path(flags.weights), ": metadata 'folded': got ", printable(*folded), ", expected true"));
+    fold(loaded);
+  }
   load_weights(*loaded.model, file, {.allow_missing = flags.allow_missing});
   return loaded;
+}
+
+LoadedModel load_trainable(const Flags& flags, int classes) {
+  LoadedModel loaded = load_model(flags, classes);
+  if (loaded.model->folded())
+    throw UsageError(concat("--weights ", printable(flags.weights), ": holds a ", flags.model,
+                            " folded for inference, which cannot train, expected the weights that it was folded from"));
+  return loaded;
+}
+
+void fold(LoadedModel& loaded) {
+  Module& model = *loaded.model;
+  model.set_training(false);
+  model.fold();
+  if (!loaded.adapters) return;
+  std::vector<AdapterSpec> left;
+  for (AdapterSpec& spec : loaded.adapters->specs)
+    for (auto& [name, module] : model.modules())
+      if (name == spec.layer && dynamic_cast<Host&>(*module).adapter()) {
+        left.push_back(spec);
+        left.back().scale = 1;
+      }
+  loaded.adapters->specs = std::move(left);
+  if (loaded.adapters->specs.empty()) loaded.adapters.reset();
 }
 
 DataSplits open_data_for(const Flags& flags, const ModelInfo& info, std::ostream& out) {
@@ -186,6 +216,7 @@ std::map<std::string, std::string> metadata_for(const LoadedModel& loaded,
                                                  {"class_names", class_names_json(names)},
                                                  {"preprocessing", loaded.preprocessing.str()}};
   if (loaded.adapters) metadata["adapters"] = loaded.adapters->str();
+  if (loaded.model->folded()) metadata["folded"] = "true";
   return metadata;
 }
 

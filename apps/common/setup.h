@@ -29,8 +29,13 @@ struct LoadedModel {
   Preprocessing preprocessing;  // the file's, where it names one; else the registry's
   std::optional<AdapterRecord> adapters;
 };
-LoadedModel load_model(const Flags& flags, int classes);
+LoadedModel load_model(const Flags& flags, int classes);  // that of --weights, folded where the file says so
+LoadedModel load_trainable(const Flags& flags, int classes);  // the same; UsageError where it is folded
 LoadedModel new_model(const Flags& flags, int classes);
+
+// Folds the model for inference (Module::fold): it does not train any more. Adapters that have been merged are no
+// longer in the record, the others have a scale of 1.
+void fold(LoadedModel& loaded);
 
 // The data of --data; what else was found there is written to `out`.
 DataSplits open_data_for(const Flags& flags, const ModelInfo& info, std::ostream& out);
@@ -60,7 +65,8 @@ void make_folder(const std::string& flag, const std::string& folder);
 // neither --force nor --resume was given.
 void open_run_folder(const Flags& flags);
 
-// The metadata of a model file: format, model, classes (how many), class_names (a JSON array), preprocessing.
+// The metadata of a model file: format, model, classes (how many), class_names (a JSON array), preprocessing; adapters
+// and folded ("true"), where it has such or is so.
 std::map<std::string, std::string> metadata_for(const LoadedModel& loaded, const std::vector<std::string>& class_names);
 
 // Writes a drawing, whole or not at all.

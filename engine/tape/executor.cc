@@ -86,20 +86,24 @@ void Executor::run_timed(Device device, const Kernel& kernel) {
 
 void Executor::forward(const OpDef& op, const ForwardArgs& args, size_t workspace_bytes, const Cost& cost,
                        Device device) {
-  const auto kernel = kernels_for(op, device).forward;
-  require_kernel(op, kernel, device);
   Workspace workspace(workspace_bytes, device);
   ForwardArgs with_workspace = args;
   with_workspace.workspace = workspace.block();
+  run(op, with_workspace, cost, device);
+}
+
+void Executor::run(const OpDef& op, ForwardArgs& args, const Cost& cost, Device device) {
+  const auto kernel = kernels_for(op, device).forward;
+  require_kernel(op, kernel, device);
   note(args.replay ? Moment::Kind::replay : Moment::Kind::forward, device, &op, cost);
   if (args.replay)
     work.replay_flops += cost.flops;
   else
     work.add(cost);
   if (planning) return;
-  with_workspace.step = step_on(device);
-  with_workspace.stream = stream_of(device);
-  run_timed(device, [&] { kernel(with_workspace); });
+  args.step = step_on(device);
+  args.stream = stream_of(device);
+  run_timed(device, [&] { kernel(args); });
   if (check_finite) require_finite(op, "forward", args.outputs, device);
 }
 
@@ -186,8 +190,12 @@ std::vector<Tensor> run_untracked(const OpDef& op, std::span<const Tensor> input
   for (const Tensor& t : outputs) out.push_back(view_of(t));
   for (const Tensor& t : auxiliary) aux.push_back(view_of(t));
   ForwardArgs args{.attributes = attributes, .inputs = in, .outputs = out, .auxiliary = aux};
-  args.random = {executor.step.seed, Stream::node, executor.step.step, 0};
-  executor.forward(op, args, layout.forward_workspace, op.cost ? op.cost(signature).forward : Cost{}, device);
+  args.random = executor.random_outside_tapes();
+  const Cost cost = op.cost ? op.cost(signature).forward : Cost{};
+  executor.forward(op, args, layout.forward_workspace, cost, device);
+  if (executor.calls)
+    executor.calls->push_back(
+        {&op, attributes, {inputs.begin(), inputs.end()}, outputs, auxiliary, layout.forward_workspace, cost});
   for (size_t i = 0; i < inputs.size() && i < 64; ++i)
     if (op.mutates >> i & 1 && inputs[i]) ++inputs[i].storage()->version;
   return outputs;

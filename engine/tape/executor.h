@@ -26,17 +26,29 @@ struct Moment {
   double seconds = 0;
 };
 
+// An op that ran without a tape, with all that its kernel was given.
+struct UntrackedCall {
+  const OpDef* op;
+  Attributes attributes;
+  std::vector<Tensor> inputs, outputs, auxiliary;
+  size_t workspace;  // bytes
+  Cost cost;
+};
+
 class Executor {
  public:
   static Executor& instance();
 
   StepRecord step;  // what kernels read of the current step
   WorkCounters work;
-  bool planning = false;                   // kernels are not called: plan.h
-  std::vector<Moment>* moments = nullptr;  // where each moment goes; null: nowhere
+  bool planning = false;                        // kernels are not called: plan.h
+  std::vector<Moment>* moments = nullptr;       // where each moment goes; null: nowhere
+  std::vector<UntrackedCall>* calls = nullptr;  // the same for calls without a tape
   bool check_finite = false;  // debug mode: Error naming the op and scope that produced the first NaN or Inf
 
   void forward(const OpDef& op, const ForwardArgs& args, size_t workspace_bytes, const Cost& cost, Device device);
+  void run(const OpDef& op, ForwardArgs& args, const Cost& cost, Device device);  // the same with workspace at hand
+  RandomKey random_outside_tapes() const { return {step.seed, Stream::node, step.step, 0}; }
   // recomputed: of the flops, those that a variant which keeps more would spare.
   void backward(const OpDef& op, const BackwardArgs& args, size_t workspace_bytes, const Cost& cost, Device device,
                 double recomputed = 0);

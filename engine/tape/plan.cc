@@ -3,41 +3,10 @@
 #include <algorithm>
 
 #include "engine/core/memory.h"
-#include "engine/tape/executor.h"
+#include "engine/tape/planning.h"
 
 namespace parabola {
 namespace {
-
-// What a plan is asked for besides its figures.
-struct Details {
-  std::vector<Moment>* moments = nullptr;
-  BlockRecord* blocks = nullptr;
-};
-
-// No kernel runs while one of these lives, and the work counted meanwhile is none of the caller's.
-class Planning {
- public:
-  Planning(Device device, const Details& details) : memory_(Memory::of(device)), work_(executor_.work) {
-    executor_.work = {};
-    executor_.planning = true;
-    executor_.moments = details.moments;
-    memory_.begin_planning(details.blocks);
-  }
-  ~Planning() {
-    memory_.end_planning();
-    executor_.work = work_;
-    executor_.planning = false;
-    executor_.moments = nullptr;
-  }
-  Planning(const Planning&) = delete;
-  Planning& operator=(const Planning&) = delete;
-  const WorkCounters& work() const { return executor_.work; }
-
- private:
-  Executor& executor_ = Executor::instance();
-  Memory& memory_;
-  WorkCounters work_;
-};
 
 // The options of a step that begins with `alive` bytes of others, which it is not to be charged with.
 TapeOptions beside(size_t alive, TapeOptions options) {
@@ -54,7 +23,7 @@ TapeOptions beside(size_t alive, TapeOptions options) {
 }
 
 Plan plan(const TapeOptions& options, const std::function<Tensor()>& loss, Device device,
-          const std::function<void(const Tape&)>& between, const Details& details) {
+          const std::function<void(const Tape&)>& between, const PlanningDetails& details) {
   const Planning planning(device, details);
   Memory& memory = Memory::of(device);
   const size_t before = memory.activation_bytes();

@@ -19,9 +19,9 @@ Conv2dOptions conv2x2(int in, int out) {
   return {.in = in, .out = out, .kernel = 2, .stride = 2, .init = WeightInit::convnext};
 }
 
-// x + drop_path(scale ∘ branch).
+// x + drop_path(scale ∘ branch); no scale: it is folded into the branch.
 Tensor residual(const Tensor& x, const Tensor& scale, Tensor branch, double drop, bool training) {
-  branch = scale * branch;
+  if (scale) branch = scale * branch;
   if (training && drop > 0) branch = drop_path(branch, drop);
   return x + branch;
 }
@@ -47,6 +47,7 @@ class ConvNeXtBlock final : public Module {
     const CheckpointScope scope("", x);
     return residual(x, gamma_, chain(x, dwconv_, norm_, pwconv1_, gelu, pwconv2_), drop_, training());
   }
+  void fold_own() override { pwconv2_.scale_outputs(values_of(take(gamma_))); }
   double drop_;
   Conv2d dwconv_;
   LayerNorm norm_;
@@ -78,6 +79,10 @@ class QuadraNetBlock final : public Module {
     const CheckpointScope scope("", x);
     const Tensor mixed = residual(x, gamma1_, chain(x, norm1_, mix_), drop_, training());
     return residual(mixed, gamma2_, chain(mixed, norm2_, pwconv1_, gelu, pwconv2_), drop_, training());
+  }
+  void fold_own() override {
+    mix_.scale_outputs(values_of(take(gamma1_)));
+    pwconv2_.scale_outputs(values_of(take(gamma2_)));
   }
   double drop_;
   LayerNorm norm1_, norm2_;

@@ -49,6 +49,10 @@ class BasicBlock final : public Module {
     y = y + shortcut_a(x, in_, out_, stride_);
     return relu(y);
   }
+  void fold_own() override {
+    absorb(bn1_.take_map(), conv1_);
+    absorb(bn2_.take_map(), conv2_);
+  }
   int in_, out_, stride_;
   Conv2d conv1_, conv2_;
   BatchNorm bn1_, bn2_;
@@ -76,6 +80,11 @@ class QuadraticBlock final : public Module {
     Tensor y = chain(x, conv1_, bn1_, relu, conv2_, bn2_);
     y = y + (shortcut_ ? (*shortcut_bn_)((*shortcut_)(x)) : x);
     return relu(y);
+  }
+  void fold_own() override {
+    absorb(bn1_.take_map(), conv1_);
+    absorb(bn2_.take_map(), conv2_);
+    if (shortcut_) absorb(shortcut_bn_->take_map(), *shortcut_);
   }
   QuadraticConv2dNormed conv1_, conv2_;
   BatchNorm bn1_, bn2_;
@@ -106,6 +115,7 @@ class ResNet final : public Module {
     for (const auto& block : blocks_) x = (*block)(x);
     return linear_(global_average_pool(x));
   }
+  void fold_own() override { absorb(bn1_.take_map(), conv1_); }
   Conv2d conv1_;
   BatchNorm bn1_;
   std::vector<std::unique_ptr<Block>> blocks_;

@@ -30,6 +30,35 @@ TEST_CASE("evaluate: a result with all keys, the same for every batch size and n
   CHECK(result_of(command + Arguments{"--split", "train", "--limit", "3"}).at("images") == 3);
 }
 
+TEST_CASE("evaluate: a folded model is saved, evaluates and predicts as before, and does not train") {
+  const std::string out = scratch_folder();
+  const Arguments data{"--data", "synthetic", "--limit", "100"};
+  for (const char* method : {"none", "quadratic", "lora"}) {
+    CAPTURE(method);
+    const std::string run = out + "/" + method, folded = run + "/folded.safetensors",
+                      again = run + "/again.safetensors";
+    const Arguments model{"--model", "resnet20", "--weights"};
+    const ProgramResult adapted =
+        run_program(Arguments{"adapt"} + model + Arguments{weights_of("resnet20")} + with(data, "--limit", "32") +
+                    Arguments{"--epochs", "1", "--method", method, "--out", run});
+    REQUIRE_MESSAGE(adapted.code == 0, adapted.err);
+    const Arguments evaluate = Arguments{"evaluate"} + model;
+    const Json before = result_of(evaluate + Arguments{run + "/model.safetensors", "--save-folded", folded} + data);
+    const Json after = result_of(evaluate + Arguments{folded, "--save-folded", again} + data);
+    for (const char* key : {"images", "correct", "top5"}) CHECK(after.at(key) == before.at(key));
+    CHECK(read_file(again) == read_file(folded));
+    const Json file = result_of({"inspect", folded});
+    CHECK(file.at("metadata").at("folded") == "true");
+    CHECK(file.at("metadata").contains("adapters") == (method == std::string("quadratic")));
+    CHECK(file.at("metadata").at("class_names") ==
+          result_of({"inspect", run + "/model.safetensors"}).at("metadata").at("class_names"));
+    for (const Json& tensor : file.at("tensors"))
+      CHECK(tensor.at("name").get<std::string>().find("bn") == std::string::npos);
+    for (const char* app : {"train", "adapt"})
+      check_error(run_program(Arguments{app} + model + Arguments{folded} + data), 2, "folded for inference");
+  }
+}
+
 TEST_CASE("evaluate: wrong input is refused with one line") {
   const std::string weights = weights_of("mlp"), resnet = weights_of("resnet20");
   const auto refused = [](const Arguments& arguments, const std::string& about) {
@@ -48,6 +77,8 @@ TEST_CASE("evaluate: wrong input is refused with one line") {
   refused({"--model", "resnet32", "--weights", resnet, "--data", "synthetic"}, "resnet20");
   refused({"--model", "mlp", "--weights", weights, "--data", "synthetic:7"}, "of another shape");
   refused({"--model", "mlp", "--weights", "Makefile", "--data", "synthetic"}, "Makefile");
+  refused({"--model", "mlp", "--weights", weights, "--data", "synthetic", "--save-folded", "no-such-folder/file"},
+          "no-such-folder");
 }
 
 }  // namespace parabola
