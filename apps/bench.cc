@@ -109,7 +109,8 @@ Record completed(Record record, const Flags& flags, int64_t batch, const Measure
       .add("saved_activation_bytes", m.saved_bytes)
       .add("flops", m.work.flops)
       .add("gflops_per_second", m.work.flops / m.median() / 1e9)
-      .add("replay_flops", m.work.replay_flops);
+      .add("replay_flops", m.work.replay_flops)
+      .add("minor_faults", m.minor_faults);
   if (m.resident_bytes) record.add("resident_bytes", *m.resident_bytes);
   return record;
 }
@@ -122,6 +123,7 @@ std::string name_of(const LoadedModel& loaded) {
 LoadedModel prepared_model(const Flags& flags, std::ostream& out) {
   LoadedModel loaded = new_model(flags, classes);
   if (flags.adapt) attach_for_timing(loaded, flags);
+  if (flags.image_size) loaded.preprocessing.height = loaded.preprocessing.width = static_cast<int>(*flags.image_size);
   loaded.model->set_device(flags.device);
   out << "model  " << name_of(loaded) << ", " << format_count(parameter_count(*loaded.model)) << " parameters, "
       << format_count(parameter_count(*loaded.model, true)) << " trainable\n";
@@ -271,6 +273,7 @@ void run_ops(const Flags& flags, JsonLines& json, std::ostream& out) {
                format_percent(bytes / most.bytes_per_second, 0)});
     const Record begin = Record("result").add("op", row.op->name).add("sizes", row.sizes);
     json.write(completed(begin, flags, batch, m)
+                   .add("forward_ms_median", 1e3 * forward.median())
                    .add("bytes_per_second", bytes)
                    .add("most_flops_per_second", most.flops_per_second)
                    .add("most_bytes_per_second", most.bytes_per_second));
