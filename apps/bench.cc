@@ -22,13 +22,13 @@
 namespace parabola {
 namespace {
 
-constexpr int classes = 10;
 constexpr double least_seconds = 2;  // of one model's steps
 constexpr int budgets_planned = 8;
 constexpr const char* profile_file = "profile.svg";
 
-Batch synthetic_batch(const Preprocessing& preprocessing, int64_t size, Device device) {
-  Loader loader(synthetic_dataset("bench", 0, size, classes, preprocessing.height, preprocessing.width),
+Batch synthetic_batch(const LoadedModel& loaded, int64_t size, Device device) {
+  const Preprocessing& preprocessing = loaded.preprocessing;
+  Loader loader(synthetic_dataset("bench", 0, size, loaded.info->classes, preprocessing.height, preprocessing.width),
                 {.batch = size, .preprocessing = preprocessing, .device = device});
   Batch batch;
   loader.start(0);
@@ -121,7 +121,7 @@ std::string name_of(const LoadedModel& loaded) {
 
 // The model that the flags describe, announced.
 LoadedModel prepared_model(const Flags& flags, std::ostream& out) {
-  LoadedModel loaded = new_model(flags, classes);
+  LoadedModel loaded = new_model(flags, model_info(flags.model).classes);
   if (flags.adapt) attach_for_timing(loaded, flags);
   if (flags.image_size) loaded.preprocessing.height = loaded.preprocessing.width = static_cast<int>(*flags.image_size);
   loaded.model->set_device(flags.device);
@@ -230,7 +230,7 @@ void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
     options.plan =
         plan_memory(options.checkpoint, options.memory_budget, batch, loss_of(loaded, flags.device), flags.device)
             .choices;
-  const Batch images = synthetic_batch(loaded.preprocessing, batch, flags.device);
+  const Batch images = synthetic_batch(loaded, batch, flags.device);
   if (!flags.graph.empty())
     draw_step(*loaded.model, images, options,
               concat(name_of(loaded), ", batch ", batch, ", checkpoint ", flags.checkpoint), flags.graph);
