@@ -148,6 +148,9 @@ class Bench:
                     if axis == "rank" and name == "qresnet14":
                         continue
                     yield Job(f"{axis}|{name}|{value}", OURS, functools.partial(self.point, axis, value, flags))
+        for policy in bench_report.POLICIES:
+            yield Job("policy|" + policy, OURS, functools.partial(
+                self.ours, "--model", "convnext_tiny", "--adapt", "--batch", "8", *policy.split()))
         for name in ("resnet20", "qresnet14"):
             yield Job("loader|" + name, "synthetic",
                       functools.partial(self.ours, "--model", name, "--batch", str(bench_report.LOADER_BATCH)))
