@@ -355,7 +355,7 @@ make demo         the main job on real data, from nothing: build/demo/
 make tutorial     the book: builds and runs the chapters of apps/tutorial; CUDA=1 for one with a GPU
 make test         the tests
 make test-long    the long cases too, then all of it under sanitizers, and CUDA kernels on the emulated grid
-make bench        speed and memory beside PyTorch, into docs/bench.md; hours: PART=models, inference, ops, plots or memory
+make bench        speed and memory beside PyTorch, into docs/bench.md; about an hour or more: PART=models, inference, ops, plots or memory
                   measures one part, PART=page only writes the page; ROUNDS=N (5), PEERS=DIR as below,
                   PYTHON=... with python3-torch (/usr/bin/python3), PYTHON_NEWEST=... with another PyTorch
 make gpu-check    on a machine with an NVIDIA GPU: the tests on it, sanitizers, benchmarks; PART=tests, sanitize or bench;

@@ -312,8 +312,8 @@ def render_plots(m):
 
 def render_policies(m):
     yield "### Policies and budgets\n"
-    yield prose("""`convnext_tiny` with adapters of rank 2, 224x224 images, batch 8. Replayed: what is computed again, over
-        the step's work. What other nets keep is in [memory.md](memory.md).""")
+    yield prose("""`convnext_tiny` with adapters of rank 2, 224x224 images, batch 8. Replayed: what is computed again,
+        over the step's work. What other nets keep is in [memory.md](memory.md).""")
     first, rows = m.median("policy|" + POLICIES[0], OURS, "step_ms_median"), []
     for row in m.rows("policy|"):
         ms = m.median(row, OURS, "step_ms_median")
