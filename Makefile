@@ -58,7 +58,7 @@ $(error CUDA=1 needs nvcc 12 or newer: found $(or $(strip $(NVCC) $(NVCC_VERSION
 endif
 # CUDA only adds objects, so all goals share one build folder. These do without them, to be quick, unless CUDA=1 or
 # PARABOLA_TEST_DEVICE asks for them; an app that `make` has linked with them stays as it is as long as it is up to date.
-WITHOUT_CUDA := test test-counts demo tutorial chapters docs found format lint clean help
+WITHOUT_CUDA := test test-counts bench demo tutorial chapters docs found format lint clean help
 WITH_CUDA    := $(and $(NVCC_FITS),$(if $(SAN),,yes),$(or $(filter 1,$(CUDA)),$(filter cuda%,$(PARABOLA_TEST_DEVICE)), \
                   $(filter-out $(WITHOUT_CUDA),$(or $(MAKECMDGOALS),all))))
 # Compute capabilities without the dot. Chips between two run the code of the lower one, newer ones compile the newest's for
@@ -263,11 +263,22 @@ test-long: all $(TUTORIAL) $(TESTS)
 PART   ?= all
 REPORT ?= $(BUILD)
 PEERS  ?= ../shared/peers
+
 gpu-check: export NVCC_VERSION := $(NVCC_VERSION)
 gpu-check:
 	@case $(PART) in all|tests|sanitize|bench) ;; *) \
 	  echo 'make gpu-check: PART: got $(PART), expected tests, sanitize, bench or all' >&2; exit 2 ;; esac
 	@+MAKE='$(MAKE)' tests/gpu_check.sh $(PART) $(REPORT) $(PEERS)
+
+# ---- Beside PyTorch on the CPU: docs/bench.md. Debian's PyTorch (python3-torch), and the newest where PYTHON_NEWEST names
+# an interpreter with it; without any, our own figures alone. The part memory also trains under every policy, by a test.
+PYTHON        ?= /usr/bin/python3
+PYTHON_NEWEST ?=
+ROUNDS        ?= 5
+bench: all $(if $(filter all memory,$(PART)),$(TESTS))
+	@case $(PART) in all|models|inference|ops|plots|memory|page) ;; *) \
+	  echo 'make bench: PART: got $(PART), expected models, inference, ops, plots, memory, all or page' >&2; exit 2 ;; esac
+	@python3 tests/bench.py $(PART) --peers '$(PEERS)' --python '$(PYTHON)' --newest '$(PYTHON_NEWEST)' --rounds '$(ROUNDS)'
 
 # ---- The library for others. Public, and in <parabola/parabola.h>, is every header of the folders that hold no kernels, and
 # of engine/ops each that declares an OpDef and so a user's function. What these include is installed with them;
@@ -306,7 +317,6 @@ install: $(LIBRARY) $(APPS)
 	@echo 'installed into $(TARGET)'
 
 # ---- What INTERFACE promises for later is refused until it is there.
-bench:             ; $(error make $@: not built yet; $(BUILD)/bin/bench times one model)
 soak:              ; $(error make $@: not built yet)
 
 # ---- The code's own looks. clang-tidy takes a quarter of an hour for all of it: a file that passed is looked at again only
@@ -345,6 +355,9 @@ make demo         the main job on real data, from nothing: build/demo/
 make tutorial     the book: builds and runs the chapters of apps/tutorial; CUDA=1 for one with a GPU
 make test         the tests
 make test-long    the long cases too, then all of it under sanitizers, and CUDA kernels on the emulated grid
+make bench        speed and memory beside PyTorch, into docs/bench.md; about an hour or more: PART=models, inference, ops, plots or memory
+                  measures one part, PART=page only writes the page; ROUNDS=N (5), PEERS=DIR as below,
+                  PYTHON=... with python3-torch (/usr/bin/python3), PYTHON_NEWEST=... with another PyTorch
 make gpu-check    on a machine with an NVIDIA GPU: the tests on it, sanitizers, benchmarks; PART=tests, sanitize or bench;
                   REPORT=DIR for gpu-report.md, PEERS=DIR with the PyTorch programs to compare with
 make install      headers, library, pkg-config file and apps into PREFIX (/usr/local), below DESTDIR where it is given
@@ -360,7 +373,7 @@ ARCH=x86-64-v3    for another machine type than this one (native)
 DEPS=DIR          headers and data unpacked by third_party/install.sh --prefix DIR
 PARABOLA_DATA=DIR development data for the tests (../shared/data)
 V=1               shows the commands
-Not built yet: make bench, make soak
+Not built yet: make soak
 endef
 export help_text
 help:

@@ -23,13 +23,13 @@
 namespace parabola {
 namespace {
 
-constexpr int classes = 10;
 constexpr double least_seconds = 2;  // of one model's steps
 constexpr int budgets_planned = 8;
 constexpr const char* profile_file = "profile.svg";
 
-Batch synthetic_batch(const Preprocessing& preprocessing, int64_t size, Device device) {
-  Loader loader(synthetic_dataset("bench", 0, size, classes, preprocessing.height, preprocessing.width),
+Batch synthetic_batch(const LoadedModel& loaded, int64_t size, Device device) {
+  const Preprocessing& preprocessing = loaded.preprocessing;
+  Loader loader(synthetic_dataset("bench", 0, size, loaded.info->classes, preprocessing.height, preprocessing.width),
                 {.batch = size, .preprocessing = preprocessing, .device = device});
   Batch batch;
   loader.start(0);
@@ -110,7 +110,8 @@ Record completed(Record record, const Flags& flags, int64_t batch, const Measure
       .add("saved_activation_bytes", m.saved_bytes)
       .add("flops", m.work.flops)
       .add("gflops_per_second", m.work.flops / m.median() / 1e9)
-      .add("replay_flops", m.work.replay_flops);
+      .add("replay_flops", m.work.replay_flops)
+      .add("minor_faults", m.minor_faults);
   if (m.resident_bytes) record.add("resident_bytes", *m.resident_bytes);
   return record;
 }
@@ -121,8 +122,9 @@ std::string name_of(const LoadedModel& loaded) {
 
 // The model that the flags describe, announced.
 LoadedModel prepared_model(const Flags& flags, std::ostream& out) {
-  LoadedModel loaded = new_model(flags, classes);
+  LoadedModel loaded = new_model(flags, model_info(flags.model).classes);
   if (flags.adapt) attach_for_timing(loaded, flags);
+  if (flags.image_size) loaded.preprocessing.height = loaded.preprocessing.width = static_cast<int>(*flags.image_size);
   loaded.model->set_device(flags.device);
   out << "model  " << name_of(loaded) << ", " << format_count(parameter_count(*loaded.model)) << " parameters, "
       << format_count(parameter_count(*loaded.model, true)) << " trainable\n";
@@ -230,7 +232,7 @@ void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
     options.plan =
         plan_memory(options.checkpoint, options.memory_budget, batch, loss_of(loaded, flags.device), flags.device)
             .choices;
-  const Batch images = synthetic_batch(loaded.preprocessing, batch, flags.device);
+  const Batch images = synthetic_batch(loaded, batch, flags.device);
   if (!flags.graph.empty())
     draw_step(*loaded.model, images, options,
               concat(name_of(loaded), ", batch ", batch, ", checkpoint ", flags.checkpoint), flags.graph);
@@ -273,6 +275,7 @@ void run_ops(const Flags& flags, JsonLines& json, std::ostream& out) {
                format_percent(bytes / most.bytes_per_second, 0)});
     const Record begin = Record("result").add("op", row.op->name).add("sizes", row.sizes);
     json.write(completed(begin, flags, batch, m)
+                   .add("forward_ms_median", 1e3 * forward.median())
                    .add("bytes_per_second", bytes)
                    .add("most_flops_per_second", most.flops_per_second)
                    .add("most_bytes_per_second", most.bytes_per_second));

@@ -237,6 +237,8 @@ void declare(Parser& p, Flags& f) {
            f.skip_bad);
   p.value(train | adapt | evaluate | bench, "--batch", "N", "images in a step (default: the recipe's)",
           [&](Text t) { f.batch = whole(t, 1); });
+  p.value(bench, "--image-size", "N", "height and width of the images (default: the model's)",
+          [&](Text t) { f.image_size = whole(t, 1, 4096); });
   p.value(train | adapt, "--augment", "LIST",
           "of crop,flip,rrc,jitter,cutout,mixup,cutmix, or none (default: the\ndata set's usual)",
           [&](Text t) { f.augment = augmentation(t); });
@@ -359,8 +361,9 @@ void check_together(App app, const Parser& p, const Flags& f) {
   const Apps bit = static_cast<Apps>(app);
   if (bit & demo) return;
   if (bit & inspect) return require(!f.files.empty(), "FILE", "at least one .safetensors file or index.json");
-  if (!f.op.empty() && (!f.model.empty() || f.adapt))
-    throw UsageError(concat("--op: no effect with ", f.adapt ? "--adapt" : "--model", ", expected one of them"));
+  if (!f.op.empty())
+    for (const char* flag : {"--adapt", "--model", "--image-size"})
+      if (p.given(flag)) throw UsageError(concat("--op: no effect with ", flag, ", expected one of them"));
   const bool trains = f.op.empty() && f.mode == "train";
   if (f.memory_budget && p.given("--checkpoint") && f.checkpoint != "auto")
     throw UsageError(

@@ -28,13 +28,14 @@ struct Flags {
   int64_t top = 5;                         // predict: classes shown of each image, at least 1
 
   // data
-  std::string data;               // demo: the folder of Fashion-MNIST; empty: Debian's
-  std::string split = "test";     // test, train
-  std::optional<int64_t> limit;   // at least 1
-  bool skip_bad = false;          // leave images out that cannot be read
-  std::optional<int64_t> images;  // demo: training images of the base, at least 1
-  std::optional<int64_t> batch;   // at least 1
-  int64_t accumulate = 1;         // batches a step, at least 1
+  std::string data;                   // demo: the folder of Fashion-MNIST; empty: Debian's
+  std::string split = "test";         // test, train
+  std::optional<int64_t> limit;       // at least 1
+  bool skip_bad = false;              // leave images out that cannot be read
+  std::optional<int64_t> images;      // demo: training images of the base, at least 1
+  std::optional<int64_t> batch;       // at least 1
+  std::optional<int64_t> image_size;  // bench: pixels, at least 1
+  int64_t accumulate = 1;             // batches a step, at least 1
   std::optional<Augmentation> augment;
 
   // training

@@ -1,5 +1,7 @@
 #include "apps/common/measure.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <chrono>
 #include <fstream>
@@ -54,6 +56,12 @@ std::optional<size_t> status_bytes(const std::string& name) {
 // From now on VmHWM is the most that the process holds after this call. False where that cannot be had.
 bool reset_resident_peak() { return static_cast<bool>(std::ofstream("/proc/self/clear_refs") << 5 << std::flush); }
 
+int64_t minor_faults() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_minflt;
+}
+
 size_t lasting_bytes(const Memory& memory) {
   size_t bytes = 0;
   for (const Category category : {Category::parameters, Category::gradients, Category::optimizer, Category::inputs})
@@ -80,6 +88,8 @@ Measurement measure(Device device, double least_seconds, const std::function<siz
   for (int i = 0; i < warm_up_steps; ++i) step();
   const bool resident_known = resident_before && reset_resident_peak();
   const size_t before = memory.activation_bytes();
+  result.seconds.reserve(1 << 16);
+  const int64_t faults_before = minor_faults();
   const double begun = now();
   while (result.seconds.size() < least_steps || now() - begun < least_seconds) {
     memory.reset_peak();
@@ -92,6 +102,8 @@ Measurement measure(Device device, double least_seconds, const std::function<siz
     result.work = Executor::instance().work;
     result.peak_bytes = memory.peak_activation_bytes() - before;
   }
+  result.minor_faults =
+      static_cast<double>(minor_faults() - faults_before) / static_cast<double>(result.seconds.size());
   if (const std::optional<size_t> most = status_bytes("VmHWM"); resident_known && most) {
     const size_t others = *resident_before + lasting_bytes(memory) - lasting_before;
     result.resident_bytes = *most - std::min(*most, others);

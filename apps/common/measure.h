@@ -16,7 +16,8 @@ struct Measurement {
   // Physical memory that the timed steps held at most beyond what the process held before the first step and what the
   // account says has come to stay since (gradients, the optimizer's state). Absent where the system does not tell.
   std::optional<size_t> resident_bytes;
-  WorkCounters work;  // of one step
+  double minor_faults = 0;  // of a timed step, on average: fresh pages that it touched
+  WorkCounters work;        // of one step
   double median() const;
   double least() const;
 };

@@ -84,6 +84,13 @@ OpBench quadratic_normed(int64_t batch, int64_t channels, int64_t side) {
           inputs, all_inputs(10)};
 }
 
+// An update of `count` parameters: no norm to clip by, then each of them in `kinds` kinds: itself, gradient, states.
+OpBench optimizer(const OpDef& op, const Attributes& attributes, size_t kinds, size_t count, int64_t elements) {
+  std::vector<Shape> inputs(1 + kinds * count, Shape{elements});
+  inputs[0] = absent;
+  return {concat(count, " parameters of ", elements), &op, attributes, inputs, 0};
+}
+
 const std::vector<OpBench>& table() {
   static const ConvAttributes same3x3{.padding = 1};
   static const std::vector<OpBench> rows = {
@@ -141,6 +148,8 @@ const std::vector<OpBench>& table() {
       elementwise(softmax_op, {}, {8192, 1000}),
       elementwise(dropout_op, DropAttributes{0.1}, {32768, 256}),
       elementwise(mean_op, ReduceAttributes{.axes = 0b110}, {128, 16, 16, 256}),
+      optimizer(adamw_op, AdamwAttributes{}, 4, 10, 500'000),
+      optimizer(sgd_op, SgdAttributes{.momentum = 0.9}, 3, 10, 500'000),
       {"rows 1024 of 1000 classes", &cross_entropy_op, CrossEntropyAttributes{}, {{1024, 1000}, {1024}}, 1, 0b10},
   };
   return rows;
@@ -191,8 +200,8 @@ Measurement measure_op(const OpBench& bench, int64_t batch, Device device, bool 
   for (size_t i = 0; i < bench.inputs.size(); ++i) {
     const bool integer = bench.integers >> i & 1;
     const Shape& shape = bench.inputs[i];
-    inputs.push_back(
-        random_input(i == 0 || integer ? shape.with(0, batch) : shape, integer, static_cast<uint32_t>(i), device));
+    const bool of_batch = integer || (i == 0 && shape.rank() > 0);
+    inputs.push_back(random_input(of_batch ? shape.with(0, batch) : shape, integer, static_cast<uint32_t>(i), device));
   }
   const std::vector<TensorSpec> specs = specs_of(inputs);
   const Signature signature{bench.attributes, specs, backward ? bench.gradients : 0};
@@ -223,11 +232,12 @@ Measurement measure_op(const OpBench& bench, int64_t batch, Device device, bool 
   const RandomKey key{1, Stream::node, 0, 0};
   const size_t held = Memory::of(device).activation_bytes() - before;
   Executor& executor = Executor::instance();
+  executor.step.update = 1;  // optimizers count from 1
   Measurement result = measure(device, least_seconds, [&] {
     ForwardArgs forward{.attributes = bench.attributes, .inputs = in, .outputs = out, .auxiliary = aux};
     forward.random = key;
     executor.forward(op, forward, layout.forward_workspace, cost.forward, device);
-    if (backward) {
+    if (backward && bench.gradients) {
       BackwardArgs args{.attributes = bench.attributes,
                         .inputs = in_needed,
                         .outputs = out_needed,

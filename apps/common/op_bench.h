@@ -9,7 +9,7 @@
 namespace parabola {
 
 // An op with its attributes and inputs: one row of the table. The first axis of input 0, and of the integer ones, is
-// the batch.
+// the batch; an optimizer has none.
 struct OpBench {
   std::string sizes;  // for people: "3x3, 64 -> 64, 32x32, batch 128"
   const OpDef* op;
@@ -17,7 +17,7 @@ struct OpBench {
   std::vector<Shape> inputs;  // all that the op takes; of rank 0: absent
   uint64_t gradients;         // bit i: the gradient of input i is computed
   uint64_t integers = 0;      // bit i: input i is i32 (labels), the others are f32
-  int64_t batch() const { return inputs[0][0]; }
+  int64_t batch() const { return inputs[0].rank() ? inputs[0][0] : 1; }
 };
 
 // All rows for `op`, or of all ops for "all". UsageError for a name without any, with those that there are.

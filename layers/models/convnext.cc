@@ -1,5 +1,6 @@
-// ConvNeXt (Liu and others, 2022) and QuadraNet V1 (arXiv 2311.17956) for small images: stem 2x2 stride 2, three
-// stages, LayerNorm + 2x2 stride 2 between them, mean, LayerNorm, linear. Names are those of the official ConvNeXt.
+// ConvNeXt (Liu and others, 2022) and QuadraNet V1 (arXiv 2311.17956): a stem that turns patches into pixels, 4x4 ones
+// as published or 2x2 for small images; stages, LayerNorm + 2x2 stride 2 between them; mean, LayerNorm, linear. Names
+// are those of the official ConvNeXt.
 #include "engine/ops/binary.h"
 #include "engine/ops/dropout.h"
 #include "engine/ops/gelu.h"
@@ -15,8 +16,9 @@ namespace {
 
 constexpr Init layer_scale_init{Init::constant, 1e-6};
 
-Conv2dOptions conv2x2(int in, int out) {
-  return {.in = in, .out = out, .kernel = 2, .stride = 2, .init = WeightInit::convnext};
+// Pixels of patches that do not overlap.
+Conv2dOptions patches(int in, int out, int size) {
+  return {.in = in, .out = out, .kernel = size, .stride = size, .init = WeightInit::convnext};
 }
 
 // x + drop_path(scale ∘ branch); no scale: it is folded into the branch.
@@ -94,7 +96,8 @@ class QuadraNetBlock final : public Module {
 template <class Block>
 class StageNet final : public Module {
  public:
-  StageNet(const std::vector<int>& widths, const std::vector<int>& depths, int channels, const ModelOptions& options)
+  StageNet(const std::vector<int>& widths, const std::vector<int>& depths, int channels, int stem,
+           const ModelOptions& options)
       : norm_(widths.back()), head_(widths.back(), options.classes, true, WeightInit::convnext) {
     int blocks = 0, made = 0;
     for (int depth : depths) blocks += depth;
@@ -102,7 +105,8 @@ class StageNet final : public Module {
       Stage& stage = stages_.emplace_back();
       const std::string prefix = "downsample_layers." + std::to_string(i);
       // The stem convolves first and normalises then; the others the other way round.
-      stage.conv = std::make_unique<Conv2d>(conv2x2(i == 0 ? channels : widths[i - 1], widths[i]));
+      stage.conv =
+          std::make_unique<Conv2d>(i == 0 ? patches(channels, widths[0], stem) : patches(widths[i - 1], widths[i], 2));
       stage.norm = std::make_unique<LayerNorm>(i == 0 ? widths[0] : widths[i - 1]);
       add(prefix + (i == 0 ? ".0" : ".1"), *stage.conv);
       add(prefix + (i == 0 ? ".1" : ".0"), *stage.norm);
@@ -137,19 +141,24 @@ class StageNet final : public Module {
 };
 
 template <class Block>
-std::unique_ptr<Module> build(const std::vector<int>& widths, int channels, const ModelOptions& options) {
+std::unique_ptr<Module> build(const std::vector<int>& widths, std::vector<int> depths, int channels, int stem,
+                              const ModelOptions& options) {
   const std::vector<int>& w = options.widths.empty() ? widths : options.widths;
-  const std::vector<int> depths = options.depths.empty() ? std::vector<int>(w.size(), 2) : options.depths;
-  return std::make_unique<StageNet<Block>>(w, depths, channels, options);
+  if (!options.depths.empty()) depths = options.depths;
+  depths.resize(w.size(), 2);
+  return std::make_unique<StageNet<Block>>(w, depths, channels, stem, options);
 }
 
 }  // namespace
 
+std::unique_ptr<Module> models::convnext_tiny(const ModelOptions& options) {
+  return build<ConvNeXtBlock>({96, 192, 384, 768}, {3, 3, 9, 3}, 3, 4, options);
+}
 std::unique_ptr<Module> models::convnext(const std::vector<int>& widths, int channels, const ModelOptions& options) {
-  return build<ConvNeXtBlock>(widths, channels, options);
+  return build<ConvNeXtBlock>(widths, {}, channels, 2, options);
 }
 std::unique_ptr<Module> models::quadranet(const std::vector<int>& widths, const ModelOptions& options) {
-  return build<QuadraNetBlock>(widths, 3, options);
+  return build<QuadraNetBlock>(widths, {}, 3, 2, options);
 }
 
 }  // namespace parabola

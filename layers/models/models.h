@@ -45,6 +45,7 @@ struct ModelInfo {
   Recipe train, adapt;
   double full_learning_rate;  // of `adapt --method full`, which moves the pretrained weights themselves
   std::unique_ptr<Module> (*make)(const ModelOptions& options);
+  int classes = 10;  // of the data that it was made for
 };
 
 namespace models {
@@ -57,6 +58,7 @@ std::unique_ptr<Module> create(const std::string& name, const ModelOptions& opti
 // Constructors behind the registry. Parameter counts at 10 classes are in the registry's summaries.
 std::unique_ptr<Module> resnet(int blocks_per_stage, const ModelOptions& options);  // CIFAR ResNet, shortcut option A
 std::unique_ptr<Module> qresnet14(const ModelOptions& options);                     // QuadraLib's
+std::unique_ptr<Module> convnext_tiny(const ModelOptions& options);                 // ConvNeXt-T, as published
 std::unique_ptr<Module> convnext(const std::vector<int>& widths, int channels, const ModelOptions& options);
 std::unique_ptr<Module> quadranet(const std::vector<int>& widths, const ModelOptions& options);
 // caffe: the names of the original files, and a border of one pixel around the last map; else torchvision's.

@@ -39,14 +39,24 @@ const Recipe adamw_demo{.optimizer = "adamw",
                         .clip = 5,
                         .batch = 32,
                         .epochs = 10};
+// ConvNeXt-T: the same with a batch that fits; not tried here.
+const Recipe adamw_tiny{.optimizer = "adamw",
+                        .learning_rate = 5e-4,
+                        .weight_decay = 0.05,
+                        .warmup_steps = 400,
+                        .clip = 5,
+                        .batch = 32,
+                        .epochs = 300};
 // torchvision's, with a cosine schedule; not tried here.
 const Recipe sgd_squeezenet{
     .optimizer = "sgd", .learning_rate = 0.01, .momentum = 0.9, .weight_decay = 1e-4, .batch = 256, .epochs = 90};
 // Adaptation: measured in PAPER section 10 for CIFAR ResNets; section 3 for ConvNeXt-like nets.
 const Recipe adapt_resnet{.optimizer = "adamw", .learning_rate = 1e-2, .warmup_steps = 20, .clip = 5, .epochs = 3};
 const Recipe adapt_convnext{.optimizer = "adamw", .learning_rate = 3e-4, .warmup_steps = 20, .clip = 5, .epochs = 16};
+const Recipe adapt_tiny{
+    // not tried beyond a few steps, as the next
+    .optimizer = "adamw", .learning_rate = 3e-4, .warmup_steps = 20, .clip = 5, .batch = 32, .epochs = 16};
 const Recipe adapt_squeezenet{
-    // not tried beyond a few steps
     .optimizer = "adamw", .learning_rate = 1e-3, .warmup_steps = 20, .clip = 5, .batch = 32, .epochs = 3};
 const Recipe adapt_small{.optimizer = "adamw", .learning_rate = 1e-2, .warmup_steps = 20, .clip = 5, .epochs = 3};
 const Recipe adapt_demo{
@@ -90,12 +100,14 @@ const std::vector<ModelInfo>& registry() {
        [](const ModelOptions& o) {
          return models::convnext({24, 48, 96}, 1, o);
        }},
+      {"convnext_tiny", "first order, ImageNet: ConvNeXt-T with the official names, 27,827,818 parameters",
+       imagenet_224, rgb224, "head", adamw_tiny, adapt_tiny, 1e-4, models::convnext_tiny, 1000},
       {"squeezenet1_0", "first order, ImageNet: SqueezeNet 1.0 with torchvision's names, 740,554 parameters",
        imagenet_224, rgb224, "classifier.1", sgd_squeezenet, adapt_squeezenet, 1e-4,
-       [](const ModelOptions& o) { return models::squeezenet1_0(false, o); }},
+       [](const ModelOptions& o) { return models::squeezenet1_0(false, o); }, 1000},
       {"squeezenet1_0_caffe", "first order, ImageNet: the same with Caffe's names and images, 740,554 parameters",
        imagenet_caffe, rgb227, "conv_final", sgd_squeezenet, adapt_squeezenet, 1e-4,
-       [](const ModelOptions& o) { return models::squeezenet1_0(true, o); }},
+       [](const ModelOptions& o) { return models::squeezenet1_0(true, o); }, 1000},
       {"qmlp", "quadratic, MNIST family: 784-512-512-10, quadratic linear layers, 2,007,050 parameters", fashion_like,
        gray28, "q.2", adamw_small, adapt_small, 1e-3, [](const ModelOptions& o) { return models::mlp(true, o); }},
       {"mlp", "first order, MNIST family: 784-512-512-10, 669,706 parameters", fashion_like, gray28, "q.2", adamw_small,

@@ -67,19 +67,13 @@ Tensor random_images(const Shape& image, int64_t count) {
 
 TEST_CASE("models: parameter counts are the published ones, and the summaries say them") {
   const std::map<std::string, int64_t> expected = {
-      {"resnet20", 269722},
-      {"resnet32", 464154},
-      {"resnet44", 658586},
-      {"resnet56", 853018},
-      {"resnet110", 1727962},
-      {"qresnet14", 518938},
-      {"convnext_cifar", 1596874},
-      {"quadranet_cifar", 1686474},
-      {"convnext_mnist", 237682},
-      {"squeezenet1_0", 740554},
-      {"squeezenet1_0_caffe", 740554},
-      {"qmlp", 2007050},
-      {"mlp", 669706},
+      {"resnet20", 269722},        {"resnet32", 464154},
+      {"resnet44", 658586},        {"resnet56", 853018},
+      {"resnet110", 1727962},      {"qresnet14", 518938},
+      {"convnext_cifar", 1596874}, {"quadranet_cifar", 1686474},
+      {"convnext_mnist", 237682},  {"convnext_tiny", 27827818},
+      {"squeezenet1_0", 740554},   {"squeezenet1_0_caffe", 740554},
+      {"qmlp", 2007050},           {"mlp", 669706},
   };
   CHECK(models::all().size() == expected.size());
   for (const ModelInfo& info : models::all()) {
@@ -133,6 +127,39 @@ TEST_CASE("models: SqueezeNet has torchvision's tensors, or those of the origina
     }
     CHECK(in_files(*models::create(caffe ? "squeezenet1_0_caffe" : "squeezenet1_0", {.classes = 1000})) == expected);
   }
+}
+
+TEST_CASE("models: ConvNeXt-T has the official tensors, 28,589,128 values") {
+  Tensors expected{{"downsample_layers.0.0.weight", {96, 3, 4, 4}},
+                   {"downsample_layers.0.0.bias", {96}},
+                   {"downsample_layers.0.1.weight", {96}},
+                   {"downsample_layers.0.1.bias", {96}},
+                   {"norm.weight", {768}},
+                   {"norm.bias", {768}},
+                   {"head.weight", {1000, 768}},
+                   {"head.bias", {1000}}};
+  const int64_t widths[] = {96, 192, 384, 768}, depths[] = {3, 3, 9, 3};
+  for (int stage = 0; stage < 4; ++stage) {
+    const int64_t width = widths[stage];
+    if (stage > 0) {
+      const std::string name = concat("downsample_layers.", stage, ".");
+      for (const char* part : {"weight", "bias"}) expected.emplace(concat(name, "0.", part), Shape{width / 2});
+      expected.emplace(name + "1.weight", Shape{width, width / 2, 2, 2});
+      expected.emplace(name + "1.bias", Shape{width});
+    }
+    for (int block = 0; block < depths[stage]; ++block) {
+      const std::string name = concat("stages.", stage, ".", block, ".");
+      for (const char* part : {"gamma", "dwconv.bias", "norm.weight", "norm.bias", "pwconv2.bias"})
+        expected.emplace(name + part, Shape{width});
+      expected.emplace(name + "dwconv.weight", Shape{width, 1, 7, 7});
+      expected.emplace(name + "pwconv1.weight", Shape{4 * width, width});
+      expected.emplace(name + "pwconv1.bias", Shape{4 * width});
+      expected.emplace(name + "pwconv2.weight", Shape{width, 4 * width});
+    }
+  }
+  const auto model = models::info("convnext_tiny").make({.classes = 1000});
+  CHECK(in_files(*model) == expected);
+  CHECK(parameter_count(*model) == 28589128);
 }
 
 TEST_CASE("models: every entry of the registry is complete") {
