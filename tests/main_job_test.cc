@@ -55,8 +55,9 @@ TEST_CASE("main job: published ResNet-20 weights classify the CIFAR-10 test imag
 TEST_CASE("main job: untrained adapters change no logit, and detaching gives the base back") {
   if (sanitized()) SKIP(too_slow);
   if (cifar10_folder().empty()) SKIP(missing_data());
-  const DataSplits data = open_data("cifar10:" + cifar10_folder(), std::stoll(limit()));
   for (const std::string name : {"resnet20", "convnext_cifar"}) {
+    // Nobody published the second one's weights, so all that more images could show is time.
+    const DataSplits data = open_data("cifar10:" + cifar10_folder(), name == "resnet20" ? std::stoll(limit()) : 250);
     Flags flags;
     flags.model = name;
     flags.weights = data_folder() + "/weights/resnet20-cifar10.safetensors";

@@ -103,7 +103,7 @@ TEST_CASE("bench: a step's physical memory is the plan's peak, within a tenth an
   if (long_tests()) models.insert(models.end(), {"quadranet_cifar", "convnext_cifar", "resnet20"});
   for (const std::string& model : models) {
     CAPTURE(model);
-    const Arguments command{"bench", "--model", model, "--batch", long_tests() ? "64" : "32"};
+    const Arguments command{"bench", "--model", model, "--batch", "32"};
     const ProgramResult run = run_program(command + Arguments{"--plan", "--json", "-"});
     REQUIRE_MESSAGE(run.code == 0, run.err);
     const std::vector<Json> plans = records_in(run.out);

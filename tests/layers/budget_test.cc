@@ -106,7 +106,7 @@ void check_policies(const SmallNet& net, int64_t batch, int steps) {
 }  // namespace
 
 TEST_CASE("budget: every model, every policy, and auto at five budgets: the same bits, and the bytes as planned") {
-  for (const SmallNet& net : small_nets) check_policies(net, 4, long_tests() ? 20 : 3);
+  for (const SmallNet& net : small_nets) check_policies(net, 4, long_tests() ? 8 : 3);
 }
 
 TEST_CASE("budget: nets of full size at batch 128 have the same bits under every policy and budget") {
