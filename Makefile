@@ -79,7 +79,9 @@ CUDA_LDLIBS := -L$(CUDA_LIBRARIES) -lcudart_static -lrt -ldl
 
 # ---- What is built, found by folder: a new file needs no line here.
 LIBRARY_SOURCES := $(wildcard $(addsuffix /*.cc,engine/* engine/*/* layers layers/* optim data))
-COMMON_SOURCES  := $(wildcard apps/common/*.cc)
+# Of apps/common, what only bench links: the other apps, and `make demo` from nothing, do without.
+BENCH_SOURCES   := $(addprefix apps/common/,measure.cc op_bench.cc profile.cc)
+COMMON_SOURCES  := $(filter-out $(BENCH_SOURCES),$(wildcard apps/common/*.cc))
 APP_SOURCES     := $(wildcard apps/*.cc)
 TUTORIAL_SOURCES := $(sort $(wildcard apps/tutorial/*.cc))
 TEST_SOURCES    := $(filter-out tests/fuzz/% tests/emulated/% tests/consumer/%,$(wildcard $(addsuffix /*.cc,tests tests/* tests/*/*)))
@@ -92,7 +94,8 @@ EMULATED_TESTS   := $(wildcard tests/emulated/*.cc) tests/main.cc $(wildcard tes
                     tests/layers/golden_test.cc tests/layers/device_test.cc
 
 objects  = $(patsubst %.cc,$(BUILD)/obj/%.o,$(1))
-OBJECTS := $(call objects,$(sort $(LIBRARY_SOURCES) $(COMMON_SOURCES) $(APP_SOURCES) $(TUTORIAL_SOURCES) $(TEST_SOURCES) $(EMULATED_TESTS)))
+OBJECTS := $(call objects,$(sort $(LIBRARY_SOURCES) $(COMMON_SOURCES) $(BENCH_SOURCES) $(APP_SOURCES) $(TUTORIAL_SOURCES) \
+             $(TEST_SOURCES) $(EMULATED_TESTS)))
 LIBRARY := $(BUILD)/libparabola.a
 APPS    := $(APP_SOURCES:apps/%.cc=$(BUILD)/bin/%)
 TUTORIAL := $(TUTORIAL_SOURCES:apps/%.cc=$(BUILD)/bin/%)
@@ -103,7 +106,7 @@ TEST_CUDA_OBJECTS := $(patsubst %,$(BUILD)/obj/%.o,$(filter-out tests/emulated/%
 EMULATED_OBJECTS  := $(patsubst %,$(BUILD)/obj/emulated/%.o,$(EMULATED_SOURCES))
 EMULATED          := $(BUILD)/bin/tests_emulated
 
-.PHONY: all found demo tutorial chapters docs test test-long test-counts emulated-counts both-counts bench gpu-check install soak format lint formatted clean help FORCE
+.PHONY: all found demo tutorial chapters docs test test-long test-counts emulated-counts both-suites both-counts bench gpu-check install soak format lint formatted clean help FORCE
 .DELETE_ON_ERROR:
 all: $(LIBRARY) $(APPS)
 
@@ -113,6 +116,8 @@ all: $(LIBRARY) $(APPS)
 FREQUENT    := $(patsubst %,<%>,algorithm array cmath condition_variable functional iostream map memory mutex optional set \
                  span sstream string string_view vector) "engine/tape/tape.h"
 PRECOMPILED := $(if $(findstring clang,$(CXX)),,$(BUILD)/frequent.h.gch)
+# It takes eight seconds. Other cores need not wait for it with what is long, and hardly shorter with it.
+UNAIDED     := apps/common/flags.cc
 
 # ---- Rules. One short line for each file; V=1 shows the commands instead.
 Q   := $(if $(V),,@)
@@ -122,10 +127,11 @@ $(PRECOMPILED): $(BUILD)/flags
 	$(Q)printf '#include %s\n' $(FREQUENT:%='%') >$(@:.gch=)
 	$(Q)$(CXX) $(CXXFLAGS) $(INCLUDES) -MMD -MP -x c++-header $(@:.gch=) -o $@
 
-$(OBJECTS): $(BUILD)/obj/%.o: %.cc $(BUILD)/flags $(PRECOMPILED)
+$(filter-out $(call objects,$(UNAIDED)),$(OBJECTS)): $(PRECOMPILED)
+$(OBJECTS): $(BUILD)/obj/%.o: %.cc $(BUILD)/flags
 	$(call say,C++,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CXX) $(CXXFLAGS) $(if $(filter $(HOT),$<),,$(PRECOMPILED:%.gch=-include %)) \
+	$(Q)$(CXX) $(CXXFLAGS) $(if $(filter $(UNAIDED) $(HOT),$<),,$(PRECOMPILED:%.gch=-include %)) \
 	  $(INCLUDES) $(if $(filter tests/%,$<),$(TEST_FLAGS)) $(if $(filter $(COLD),$<),$(COLD_FLAGS)) $(if $(filter $(HOT),$<),-O3) \
 	  -MMD -MP -c $< -o $@
 
@@ -145,8 +151,9 @@ $(EMULATED_OBJECTS): $(BUILD)/obj/emulated/%.cu.o: %.cu $(BUILD)/flags $(PRECOMP
 	$(Q)$(CXX) $(CXXFLAGS) $(PRECOMPILED:%.gch=-include %) -Wno-unknown-pragmas $(INCLUDES) -MMD -MP -x c++ -c $< -o $@
 
 $(APPS): $(BUILD)/bin/%: $(BUILD)/obj/apps/%.o $(call objects,$(COMMON_SOURCES)) $(LIBRARY)
+$(BUILD)/bin/bench: $(call objects,$(BENCH_SOURCES))
 $(TUTORIAL): $(BUILD)/bin/%: $(BUILD)/obj/apps/%.o $(LIBRARY)
-$(TESTS): $(call objects,$(TEST_SOURCES) $(COMMON_SOURCES)) $(LIBRARY) $(BUILD)/sources
+$(TESTS): $(call objects,$(TEST_SOURCES) $(COMMON_SOURCES) $(BENCH_SOURCES)) $(LIBRARY) $(BUILD)/sources
 $(EMULATED): $(call objects,$(EMULATED_TESTS)) $(EMULATED_OBJECTS) $(LIBRARY) $(BUILD)/sources
 # What was linked without CUDA is linked again as soon as CUDA is wanted.
 ifneq ($(WITH_CUDA),)
@@ -165,7 +172,7 @@ update = mkdir -p $(@D) && { $(1); } >$@.new && { cmp -s $@.new $@ && rm $@.new 
 $(BUILD)/flags: FORCE | found
 	@$(call update,echo '$(CXX) $(CXXFLAGS) $(INCLUDES) $(FREQUENT) $(TEST_FLAGS) $(LDFLAGS) $(COLD_FLAGS): $(COLD) -O3: $(HOT)'; $(CXX) $(CXXFLAGS) -dM -E -x c++ /dev/null)
 $(BUILD)/sources: FORCE
-	@$(call update,echo '$(LIBRARY_SOURCES) $(COMMON_SOURCES) $(TEST_SOURCES) $(EMULATED_TESTS) $(EMULATED_SOURCES)')
+	@$(call update,echo '$(LIBRARY_SOURCES) $(COMMON_SOURCES) $(BENCH_SOURCES) $(TEST_SOURCES) $(EMULATED_TESTS) $(EMULATED_SOURCES)')
 $(BUILD)/cuda-flags: FORCE | found
 	@$(call update,echo '$(subst ','"'"',$(NVCC) $(NVCC_VERSION) $(NVCCFLAGS) $(INCLUDES))')
 $(BUILD)/cuda-sources: FORCE
@@ -245,17 +252,21 @@ emulated-counts: $(EMULATED)
 	@$(run_emulated)
 
 # Both suites at once, each of which keeps one core busy; the second one's lines come when the first has ended.
-both-counts: all $(TUTORIAL) $(TESTS) $(EMULATED)
+both-suites: all $(TUTORIAL) $(TESTS) $(EMULATED)
+both-counts: both-suites
 	@{ $(run_emulated); } >$(BUILD)/emulated-log 2>&1 & \
 	  $(call run_tests,$(BUILD)/test-counts,$(TESTS)); wait; \
 	  echo 'CUDA kernels on the emulated grid, under the same:'; cat $(BUILD)/emulated-log
 
+# The long cases leave part of the cores idle, which build meanwhile what the sanitizers need, at the lowest priority: no case
+# looks at the clock, and memory is counted for each process. What fails to build there fails again, and is shown, afterwards.
 CHECKED := build-address-undefined
 test-long: all $(TUTORIAL) $(TESTS)
-	@echo 'with the long cases:'
-	@$(call run_tests,$(BUILD)/test-long-counts,$(TESTS),PARABOLA_LONG=1)
-	@echo 'under AddressSanitizer and UndefinedBehaviorSanitizer:'
 	@mkdir -p $(CHECKED) && echo 0 1 0 | tee $(CHECKED)/test-counts >$(CHECKED)/emulated-counts
+	@echo 'with the long cases:'
+	@nice -n 19 $(MAKE) SAN=address,undefined PARABOLA_FOUND=yes both-suites >$(CHECKED)/build-log 2>&1 & \
+	  $(call run_tests,$(BUILD)/test-long-counts,$(TESTS),PARABOLA_LONG=1); wait
+	@echo 'under AddressSanitizer and UndefinedBehaviorSanitizer:'
 	@$(MAKE) SAN=address,undefined PARABOLA_FOUND=yes both-counts || true
 	@$(call sum_tests,$(BUILD)/test-long-counts $(CHECKED)/test-counts $(CHECKED)/emulated-counts)
 
@@ -324,7 +335,7 @@ soak:              ; $(error make $@: not built yet)
 # what includes launch.cuh, which it parses only from version 16 on (std::source_location), and the consumer, which includes
 # an installed library.
 CODE := find engine layers optim data apps tests -name '*.h' -o -name '*.cuh' -o -name '*.cc' -o -name '*.cu'
-LINT := $(patsubst %,$(BUILD)/lint/%,$(sort $(LIBRARY_SOURCES) $(COMMON_SOURCES) $(APP_SOURCES) $(TUTORIAL_SOURCES) \
+LINT := $(patsubst %,$(BUILD)/lint/%,$(sort $(LIBRARY_SOURCES) $(COMMON_SOURCES) $(BENCH_SOURCES) $(APP_SOURCES) $(TUTORIAL_SOURCES) \
           $(TEST_SOURCES) $(wildcard tests/fuzz/*.cc) \
           $(filter-out tests/emulated/grid.cc tests/emulated/walk_test.cc,$(EMULATED_TESTS))))
 ifneq ($(filter lint,$(MAKECMDGOALS)),)

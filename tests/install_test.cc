@@ -1,5 +1,7 @@
 // make install, and a program that is compiled against what it installed (tests/consumer).
 #include <filesystem>
+#include <map>
+#include <sstream>
 
 #include "tests/apps/cli.h"
 

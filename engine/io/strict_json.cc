@@ -104,6 +104,10 @@ std::string quote_json_lossily(std::string_view text) {
 }
 
 // The JSON library has no function for this alone.
-std::string valid_utf8(std::string_view text) { return json::parse(quote_json_lossily(text)).get<std::string>(); }
+std::string valid_utf8(std::string_view text) {
+  std::string valid;
+  walk_json("json", quote_json_lossily(text), [&](JsonPath, const JsonValue& value) { valid = value.text; });
+  return valid;
+}
 
 }  // namespace parabola

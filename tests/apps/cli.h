@@ -1,76 +1,36 @@
 // For the tests that run an app as a user does: what it wrote, and what a refusal looks like.
 #pragma once
-#include <algorithm>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <nlohmann/json.hpp>
 #include <set>
+#include <string>
+#include <vector>
 
+#include "tests/support/json.h"
 #include "tests/support/test.h"
 
 namespace parabola {
 
-using Json = nlohmann::json;
 using Arguments = std::vector<std::string>;
 
-inline Arguments operator+(Arguments left, const Arguments& right) {
-  left.insert(left.end(), right.begin(), right.end());
-  return left;
-}
+Arguments operator+(Arguments left, const Arguments& right);
 
 // The arguments with another value for one flag.
-inline Arguments with(Arguments arguments, const std::string& flag, const std::string& value) {
-  const auto found = std::find(arguments.begin(), arguments.end(), flag);
-  if (found == arguments.end()) return arguments + Arguments{flag, value};
-  found[1] = value;
-  return arguments;
-}
+Arguments with(Arguments arguments, const std::string& flag, const std::string& value);
 
-inline std::string read_file(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  REQUIRE_MESSAGE(in.good(), path);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
+std::string read_file(const std::string& path);
 
-inline std::vector<Json> records_in(const std::string& text) {
-  std::vector<Json> records;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) records.push_back(Json::parse(line));
-  return records;
-}
+// Of text with one JSON document a line.
+std::vector<Json> records_in(const std::string& text);
 
 // Runs an app with "--json -" and returns its last record, the result. The run must succeed.
-inline Json result_of(const Arguments& arguments) {
-  const ProgramResult run = run_program(arguments + Arguments{"--json", "-"});
-  REQUIRE_MESSAGE(run.code == 0, run.err);
-  const std::vector<Json> records = records_in(run.out);
-  REQUIRE_FALSE(records.empty());
-  CHECK(records.back().at("event") == "result");
-  return records.back();
-}
+Json result_of(const Arguments& arguments);
 
 // The keys that INTERFACE.md promises.
-inline void check_keys(const Json& record, const std::vector<std::string>& keys) {
-  for (const std::string& key : keys) CHECK_MESSAGE(record.contains(key), key);
-}
+void check_keys(const Json& record, const std::vector<std::string>& keys);
 
 // One line "error: ..." that names what it is about, and nothing else on standard error.
-inline void check_error(const ProgramResult& result, int code, const std::string& about) {
-  CAPTURE(result.err);
-  CHECK(result.code == code);
-  CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
-  CHECK(result.err.starts_with("error: "));
-  CHECK(result.err.find(about) != std::string::npos);
-}
+void check_error(const ProgramResult& result, int code, const std::string& about);
 
 // Names of all files below `folder`, relative to it.
-inline std::set<std::string> files_in(const std::string& folder) {
-  std::set<std::string> files;
-  if (std::filesystem::exists(folder))
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
-      if (entry.is_regular_file()) files.insert(std::filesystem::relative(entry.path(), folder).generic_string());
-  return files;
-}
+std::set<std::string> files_in(const std::string& folder);
 
 }  // namespace parabola

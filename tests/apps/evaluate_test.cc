@@ -23,7 +23,7 @@ TEST_CASE("evaluate: a result with all keys, the same for every batch size and n
   CHECK(result.at("model") == "convnext_mnist");
   CHECK(result.at("data") == "synthetic");
   CHECK(result.at("images") == 100);
-  CHECK(result.at("top1").get<double>() == result.at("correct").get<double>() / 100);
+  CHECK(result.at("top1").number() == result.at("correct").number() / 100);
   CHECK(result.at("top5") >= result.at("top1"));
   const Json other = result_of(command + Arguments{"--limit", "100", "--batch", "7", "--threads", "1"});
   for (const char* key : {"images", "correct", "top5"}) CHECK(other.at(key) == result.at(key));

@@ -1,4 +1,6 @@
 // The drawing of a step: sound text for Graphviz, every op in it, frames for the model's parts.
+#include <algorithm>
+
 #include "apps/common/graph.h"
 
 #include "tests/apps/cli.h"

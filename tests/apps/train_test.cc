@@ -1,4 +1,8 @@
 // The app train, run as a user runs it: what it writes, refuses, survives, and that a run can be repeated.
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
 #include "apps/common/flags.h"
 #include "engine/io/safetensors.h"
 #include "tests/apps/cli.h"
@@ -102,7 +106,7 @@ TEST_CASE("train: the same bits whatever the threads and the policy, others with
       const Json result =
           result_of(command + Arguments{"--out", out, "--threads", threads, "--checkpoint", checkpoint});
       models.insert(read_file(out + "/model.safetensors"));
-      losses.insert(result.at("train_loss").dump());
+      losses.insert(result.at("train_loss").text());
       CHECK((result.at("replay_flops") > 0) == (std::string(checkpoint) != "none"));
     }
   // Under budgets, the last batch being a smaller one: from what keeps all to little above what does not work.
@@ -112,16 +116,16 @@ TEST_CASE("train: the same bits whatever the threads and the policy, others with
   for (size_t i = 3; i < plans.size(); i += (plans.size() - 4) / 2) {
     const std::string out = new_folder();
     // The program's step multiplies the loss by its share: a few bytes more than the bench's.
-    const auto budget = plans[i].at("memory_budget").get<int64_t>() + 64;
+    const auto budget = static_cast<int64_t>(plans[i].at("memory_budget").number()) + 64;
     const Json result = result_of(command + Arguments{"--out", out, "--memory-budget", std::to_string(budget)});
     models.insert(read_file(out + "/model.safetensors"));
-    losses.insert(result.at("train_loss").dump());
+    losses.insert(result.at("train_loss").text());
     CHECK(result.at("peak_activation_bytes") <= budget);
   }
   CHECK(models.size() == 1);
   CHECK(losses.size() == 1);
   const std::string out = new_folder();
-  CHECK(result_of(command + Arguments{"--out", out, "--seed", "2"}).at("train_loss").dump() != *losses.begin());
+  CHECK(result_of(command + Arguments{"--out", out, "--seed", "2"}).at("train_loss").text() != *losses.begin());
   CHECK(read_file(out + "/model.safetensors") != *models.begin());
 }
 

@@ -1,8 +1,10 @@
 // The book, apps/tutorial: every chapter prints what its last comment says. There, a line that ends in "..."
 // stands for any that begins so. The last digit of a number with decimals may be off by one, since rounding differs
 // from one processor to the next; by five where the number has a ~ before it, what came out of a long training.
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <sstream>
 
 #include "tests/apps/cli.h"
 

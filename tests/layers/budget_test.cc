@@ -153,7 +153,7 @@ TEST_CASE("budget: by default a quadratic net keeps at most 5% more than the fir
 }
 
 TEST_CASE("budget: every model, every policy, and auto at five budgets: the same bits, and the bytes as planned") {
-  for (const SmallNet& net : small_nets) check_policies(net, 4, long_tests() ? 20 : 3);
+  for (const SmallNet& net : small_nets) check_policies(net, 4, long_tests() ? 8 : 3);
 }
 
 TEST_CASE("budget: nets of full size at batch 128 have the same bits under every policy and budget") {

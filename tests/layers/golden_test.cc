@@ -3,7 +3,6 @@
 #include <cmath>
 #include <cstring>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "engine/core/thread_pool.h"
 #include "engine/ops/cross_entropy.h"
@@ -13,6 +12,7 @@
 #include "layers/weights.h"
 #include "optim/adamw.h"
 #include "tests/ops/harness.h"
+#include "tests/support/json.h"
 #include "tests/support/test.h"
 
 namespace parabola {
@@ -69,7 +69,8 @@ Tensor read_images(const Safetensors& file, DType dtype) {
 }
 
 std::vector<std::string> names_in(const Safetensors& file, const std::string& key) {
-  return nlohmann::json::parse(file.metadata().at(key));
+  const Json names(file.metadata().at(key));
+  return {names.begin(), names.end()};
 }
 
 class Run {
@@ -192,7 +193,7 @@ void check_step_in_float32(const GoldenNet& net, const Safetensors& file) {
 }
 
 void check_ten_steps_in_float64(const GoldenNet& net, const Safetensors& file) {
-  const nlohmann::json options = nlohmann::json::parse(file.metadata().at("adamw"));
+  const Json options(file.metadata().at("adamw"));
   const test::Array losses = read(file, "loss64", DType::f64).to_vector<double>();
   REQUIRE(losses.size() == options.at("steps"));
   std::optional<Values> first;
