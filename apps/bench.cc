@@ -55,11 +55,13 @@ void attach_for_timing(LoadedModel& loaded, const Flags& flags) {
 
 // A forward pass on images of any values, for plans.
 LossOfBatch loss_of(const LoadedModel& loaded, Device device) {
-  return [&loaded, device](int64_t batch) {
+  // Kept between calls: a search for plans makes hundreds.
+  return [&loaded, device, images = Tensor(), labels = Tensor()](int64_t batch) mutable {
     const Preprocessing& how = loaded.preprocessing;
-    const Tensor images =
-        Tensor::empty({batch, how.height, how.width, how.channels()}, DType::f32, Category::inputs, device);
-    const Tensor labels = Tensor::empty({batch}, DType::i32, Category::inputs, device);
+    if (!images || images.shape()[0] != batch) {
+      images = Tensor::empty({batch, how.height, how.width, how.channels()}, DType::f32, Category::inputs, device);
+      labels = Tensor::empty({batch}, DType::i32, Category::inputs, device);
+    }
     loaded.model->set_training(true);
     return cross_entropy((*loaded.model)(images), labels);
   };
@@ -222,8 +224,9 @@ void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
   const int64_t batch = flags.batch.value_or(info.train.batch);
   LoadedModel loaded = prepared_model(flags, out);
   if (flags.mode == "infer") fold(loaded);
-  out << "run    " << flags.mode << (flags.mode == "infer" ? " (folded)" : "") << ", batch " << batch << ", " << flags.device.str() << ", " << thread_pool().threads()
-      << " threads, " << flags.dtype << ", checkpoint " << describe_policy(flags) << "\n\n"
+  out << "run    " << flags.mode << (flags.mode == "infer" ? " (folded)" : "") << ", batch " << batch << ", "
+      << flags.device.str() << ", " << thread_pool().threads() << " threads, " << flags.dtype << ", checkpoint "
+      << describe_policy(flags) << "\n\n"
       << std::flush;
 
   TapeOptions options{.checkpoint = checkpoint_of(flags.checkpoint)};

@@ -209,7 +209,7 @@ TEST_CASE("fold: a trained ResNet-20 judges CIFAR-10's images as before") {
   if (cifar10_folder().empty()) SKIP(missing_data());
   const auto model = models::create("resnet20");
   load_weights(*model, data_folder() + "/weights/resnet20-cifar10.safetensors");
-  const DatasetPtr images = subset(read_cifar10_test(cifar10_folder()), 0, long_tests() ? 10'000 : 500);
+  const DatasetPtr images = subset(read_cifar10_test(cifar10_folder()), 0, 500);
   const Preprocessing preprocessing = Preprocessing::parse(models::info("resnet20").preprocessing);
   const Score before = evaluate(*model, images, preprocessing, 100);
   model->set_training(false);
