@@ -206,6 +206,7 @@ TEST_CASE("fold: a folded model stays folded") {
 }
 
 TEST_CASE("fold: a trained ResNet-20 judges CIFAR-10's images as before") {
+  if (sanitized()) SKIP("too slow with sanitizers; the plain build runs it");
   if (cifar10_folder().empty()) SKIP(missing_data());
   const auto model = models::create("resnet20");
   load_weights(*model, data_folder() + "/weights/resnet20-cifar10.safetensors");
