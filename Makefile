@@ -93,9 +93,33 @@ EMULATED_SOURCES := $(filter-out engine/cuda/%,$(CUDA_SOURCES)) $(TEST_CUDA_SOUR
 EMULATED_TESTS   := $(wildcard tests/emulated/*.cc) tests/main.cc $(wildcard tests/support/*.cc tests/ops/*.cc) \
                     tests/layers/golden_test.cc tests/layers/device_test.cc
 
-objects  = $(patsubst %.cc,$(BUILD)/obj/%.o,$(1))
-OBJECTS := $(call objects,$(sort $(LIBRARY_SOURCES) $(COMMON_SOURCES) $(BENCH_SOURCES) $(APP_SOURCES) $(TUTORIAL_SOURCES) \
-             $(TEST_SOURCES) $(EMULATED_TESTS)))
+# Cold files of a folder compile together, up to twelve as one: most of the time of such a file goes into what it includes and
+# into the same templates of the standard library as its neighbours'. It halves a build from nothing; who changes one file
+# again and again may say BATCHES=0. So no name may come twice in a folder's unnamed namespaces; each test file has a
+# namespace of its own. Apart stay programs, what takes long alone, and what the emulated grid's tests share with the others.
+BATCHES := 1
+APART   := apps/common/flags.cc tests/main.cc tests/layers/golden_test.cc tests/layers/device_test.cc
+RANGES  := 1-12 13-24 25-36 37-48 49-60
+define batch
+$(foreach file,$(2),$(eval object-of-$(file) := $(BUILD)/obj/$(1).o))
+$(eval files-of-$(1) := $(2))
+$(eval BATCH_OBJECTS += $(BUILD)/obj/$(1).o)
+endef
+in_folder = $(foreach file,$(2),$(if $(filter $(1),$(dir $(file))),$(file)))
+in_range  = $(wordlist $(firstword $(subst -, ,$(1))),$(lastword $(subst -, ,$(1))),$(2))
+# $(call batch_all,prefix,files): in every folder the files 1 to 12 as folder/prefix1-12, and so on.
+batch_all = $(foreach folder,$(sort $(dir $(2))),$(foreach range,$(RANGES), \
+              $(foreach files,$(call no_spaces,$(call in_range,$(range),$(call in_folder,$(folder),$(2)))), \
+                $(call batch,$(folder)$(1)$(range),$(subst |, ,$(files))))))
+no_spaces = $(subst $(eval) ,|,$(strip $(1)))
+ifeq ($(BATCHES),1)
+cold_files = $(sort $(filter-out $(APART),$(filter $(COLD),$(1))))
+$(call batch_all,batch-,$(call cold_files,$(LIBRARY_SOURCES) $(COMMON_SOURCES) $(TEST_SOURCES)))
+$(call batch_all,bench-batch-,$(BENCH_SOURCES))
+endif
+objects  = $(sort $(foreach file,$(1),$(or $(object-of-$(file)),$(file:%.cc=$(BUILD)/obj/%.o))))
+OBJECTS := $(filter-out $(BATCH_OBJECTS),$(call objects,$(LIBRARY_SOURCES) $(COMMON_SOURCES) $(BENCH_SOURCES) $(APP_SOURCES) \
+             $(TUTORIAL_SOURCES) $(TEST_SOURCES) $(EMULATED_TESTS)))
 LIBRARY := $(BUILD)/libparabola.a
 APPS    := $(APP_SOURCES:apps/%.cc=$(BUILD)/bin/%)
 TUTORIAL := $(TUTORIAL_SOURCES:apps/%.cc=$(BUILD)/bin/%)
@@ -127,13 +151,18 @@ $(PRECOMPILED): $(BUILD)/flags
 	$(Q)printf '#include %s\n' $(FREQUENT:%='%') >$(@:.gch=)
 	$(Q)$(CXX) $(CXXFLAGS) $(INCLUDES) -MMD -MP -x c++-header $(@:.gch=) -o $@
 
-$(filter-out $(call objects,$(UNAIDED)),$(OBJECTS)): $(PRECOMPILED)
+$(filter-out $(call objects,$(UNAIDED)),$(OBJECTS) $(BATCH_OBJECTS)): $(PRECOMPILED)
 $(OBJECTS): $(BUILD)/obj/%.o: %.cc $(BUILD)/flags
 	$(call say,C++,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) $(CXXFLAGS) $(if $(filter $(UNAIDED) $(HOT),$<),,$(PRECOMPILED:%.gch=-include %)) \
 	  $(INCLUDES) $(if $(filter tests/%,$<),$(TEST_FLAGS)) $(if $(filter $(COLD),$<),$(COLD_FLAGS)) $(if $(filter $(HOT),$<),-O3) \
 	  -MMD -MP -c $< -o $@
+
+$(BATCH_OBJECTS): $(BUILD)/obj/%.o: $(BUILD)/obj/%.cc $(BUILD)/flags
+	$(call say,C++,'$*: $(notdir $(files-of-$*))')
+	$(Q)$(CXX) $(CXXFLAGS) $(PRECOMPILED:%.gch=-include %) -fmacro-prefix-map=./= $(INCLUDES) \
+	  $(if $(filter tests/%,$*),$(TEST_FLAGS)) $(COLD_FLAGS) -MMD -MP -c $< -o $@
 
 $(LIBRARY): $(call objects,$(LIBRARY_SOURCES)) $(BUILD)/sources
 	$(call say,AR,$@)
@@ -175,10 +204,12 @@ $(BUILD)/sources: FORCE
 	@$(call update,echo '$(LIBRARY_SOURCES) $(COMMON_SOURCES) $(BENCH_SOURCES) $(TEST_SOURCES) $(EMULATED_TESTS) $(EMULATED_SOURCES)')
 $(BUILD)/cuda-flags: FORCE | found
 	@$(call update,echo '$(subst ','"'"',$(NVCC) $(NVCC_VERSION) $(NVCCFLAGS) $(INCLUDES))')
+$(BATCH_OBJECTS:.o=.cc): $(BUILD)/obj/%.cc: FORCE
+	@$(call update,printf '#include "%s"\n' $(files-of-$*))
 $(BUILD)/cuda-sources: FORCE
 	@$(call update,echo '$(CUDA_SOURCES) $(TEST_CUDA_SOURCES)')
 
--include $(PRECOMPILED:.gch=.d) $(OBJECTS:.o=.d) $(patsubst %.o,%.d,$(CUDA_OBJECTS) $(TEST_CUDA_OBJECTS) $(EMULATED_OBJECTS))
+-include $(PRECOMPILED:.gch=.d) $(OBJECTS:.o=.d) $(BATCH_OBJECTS:.o=.d) $(patsubst %.o,%.d,$(CUDA_OBJECTS) $(TEST_CUDA_OBJECTS) $(EMULATED_OBJECTS))
 
 # ---- What this machine has. Installs what is missing first; python3-pil, which only unpacks the development data, may fail.
 found:

@@ -38,7 +38,7 @@ namespace parabola {
 namespace {
 
 constexpr int64_t max_pixels = 100'000'000;
-constexpr uint64_t max_bytes = 1 << 29;  // of a file; 100 million pixels without compression have 400 MB
+constexpr uint64_t max_file_bytes = 1 << 29;  // of a file; 100 million pixels without compression have 400 MB
 
 // Whether a JPEG's Huffman tables have at most the 256 symbols that there are: stb_image (2.27) has room for no more,
 // and does not look. Segments: 0xff, a marker, a length of two bytes that counts itself; coded data, in which 0xff is
@@ -76,7 +76,7 @@ void decode_image(const std::string& path, Image& out) {
   const InputFile file(path);
   const auto refuse = [&](const auto&... what) { fail<FormatError>(printable_path(path), what...); };
   if (file.size() == 0) refuse("the file is empty: expected a JPEG, PNG or BMP image");
-  if (file.size() > max_bytes) refuse("too large: got ", file.size(), " bytes, expected at most ", max_bytes);
+  if (file.size() > max_file_bytes) refuse("too large: got ", file.size(), " bytes, expected at most ", max_file_bytes);
   const auto size = static_cast<int>(file.size());
   const auto bytes = std::make_unique_for_overwrite<stbi_uc[]>(file.size());
   file.read(0, bytes.get(), file.size());

@@ -8,7 +8,7 @@
 
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::house_test {
 namespace {
 namespace fs = std::filesystem;
 
@@ -246,4 +246,4 @@ TEST_CASE("house: the top level holds what docs/architecture.md lists, and dot f
   CHECK(strangers == "");
 }
 
-}  // namespace parabola
+}  // namespace parabola::house_test

@@ -5,7 +5,7 @@
 
 #include "tests/apps/cli.h"
 
-namespace parabola {
+namespace parabola::install_test {
 namespace {
 
 ProgramResult shell(const std::string& command) { return run_program({"/bin/sh", "-c", command}); }
@@ -57,4 +57,4 @@ TEST_CASE("install: a program with an op of its own compiles against the install
     CHECK_MESSAGE(asked.out.find(word) != std::string::npos, asked.out);
 }
 
-}  // namespace parabola
+}  // namespace parabola::install_test

@@ -6,7 +6,7 @@
 #include "apps/common/setup.h"
 #include "tests/apps/cli.h"
 
-using namespace parabola;
+namespace parabola::main_job_test {
 
 namespace {
 
@@ -105,3 +105,5 @@ TEST_CASE("main job: adaptation beats the unadapted net and the head alone, and 
     CHECK_MESSAGE(was == is, entry.name);
   }
 }
+
+}  // namespace parabola::main_job_test

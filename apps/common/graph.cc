@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 
+#include "apps/common/svg.h"
 #include "apps/common/text.h"
 #include "engine/core/error.h"
 #include "engine/io/atomic_file.h"
@@ -30,11 +31,6 @@ const char* color_of(Fate fate) {
 
 bool is_parameter(const StepReport::Input& input) { return input.node < 0 && input.category == Category::parameters; }
 
-std::string escape(std::string_view text) {
-  std::string out;
-  for (char c : text) out += c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : std::string(1, c);
-  return out;
-}
 std::string in_quotes(std::string_view text) {
   std::string out = "\"";
   for (char c : text) out += (c == '"' || c == '\\' ? "\\" : "") + std::string(1, c);
@@ -95,7 +91,7 @@ class Writer {
   std::string legend(const std::string& title) const {
     const auto bytes = [](size_t n) { return format_bytes(static_cast<int64_t>(n)); };
     return concat("<TABLE BORDER=\"0\" CELLBORDER=\"1\" CELLSPACING=\"4\" CELLPADDING=\"5\" COLOR=\"#7b8794\">",
-                  "<TR><TD COLSPAN=\"6\" BORDER=\"0\"><FONT POINT-SIZE=\"18\"><B>", escape(title),
+                  "<TR><TD COLSPAN=\"6\" BORDER=\"0\"><FONT POINT-SIZE=\"18\"><B>", svg::escape(title),
                   "</B></FONT></TD></TR><TR>", cell("saved<BR/>" + bytes(step_.saved_bytes), saved_color),
                   cell("recomputed<BR/>" + bytes(step_.recomputed_bytes), recomputed_color),
                   cell("freed<BR/>" + bytes(step_.freed_bytes), freed_color), cell("view<BR/>no bytes", view_color),
@@ -129,8 +125,8 @@ class Writer {
 
   std::string box(size_t index, const std::string& name) const {
     const StepReport::Row& row = step_.rows[index];
-    std::string head = "<B>" + escape(row.op) + "</B>";
-    if (!name.empty()) head += " <FONT COLOR=\"#52606d\">" + escape(name) + "</FONT>";
+    std::string head = "<B>" + svg::escape(row.op) + "</B>";
+    if (!name.empty()) head += " <FONT COLOR=\"#52606d\">" + svg::escape(name) + "</FONT>";
     std::string rows = "<TR>" + cell(head, color_of(row.fate)) + "</TR>";
     // Parameters of one kind share a line: an adapter's host has many.
     for (const bool trains : {true, false}) {

@@ -11,7 +11,7 @@
 #include "layers/weights.h"
 #include "tests/apps/cli.h"
 
-namespace parabola {
+namespace parabola::adapt_test {
 namespace {
 
 const std::string limit = sanitized() ? "12" : "48", batch = sanitized() ? "4" : "16";  // three steps
@@ -218,4 +218,4 @@ TEST_CASE("adapt: a file-size limit met while writing ends the run with exit 1 a
   for (const std::string& file : files_in(out)) CHECK(file.find(".tmp") == std::string::npos);
 }
 
-}  // namespace parabola
+}  // namespace parabola::adapt_test

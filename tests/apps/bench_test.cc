@@ -2,7 +2,7 @@
 #include "apps/common/op_bench.h"
 #include "tests/apps/cli.h"
 
-namespace parabola {
+namespace parabola::bench_test {
 namespace {
 
 void check_bench(const Json& result, const std::string& model, const std::string& mode) {
@@ -176,4 +176,4 @@ TEST_CASE("bench: wrong input is refused with one line") {
   check_error(run_program({"bench", "--model", "mlp", "--dtype", "bf16"}), 2, "not built yet");
 }
 
-}  // namespace parabola
+}  // namespace parabola::bench_test

@@ -18,7 +18,7 @@
 #include "engine/io/strict_json.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::common_test {
 namespace {
 
 std::string content_of(const std::string& path) {
@@ -219,4 +219,4 @@ TEST_CASE("run_app: every error has its exit code and one line") {
   CHECK(run_and_listen([] { throw std::logic_error("bug"); }) == Outcome(1, "error: bug\n"));
 }
 
-}  // namespace parabola
+}  // namespace parabola::common_test

@@ -10,7 +10,7 @@
 #include "engine/io/safetensors.h"
 #include "tests/apps/cli.h"
 
-namespace parabola {
+namespace parabola::demo_test {
 namespace {
 
 const std::vector<std::string> methods{"head", "lora", "quadratic", "full"};
@@ -251,4 +251,4 @@ TEST_CASE("demo: its words say what the figures say, and call no difference what
   CHECK_THROWS_AS(demo_verdict(base, adapted), std::logic_error);
 }
 
-}  // namespace parabola
+}  // namespace parabola::demo_test

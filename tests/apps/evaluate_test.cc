@@ -1,7 +1,7 @@
 // The app evaluate, run as a user runs it.
 #include "tests/apps/cli.h"
 
-namespace parabola {
+namespace parabola::evaluate_test {
 namespace {
 
 // An untrained model's weights, written by train.
@@ -52,8 +52,7 @@ TEST_CASE("evaluate: a folded model is saved, evaluates and predicts as before, 
     CHECK(file.at("metadata").contains("adapters") == (method == std::string("quadratic")));
     CHECK(file.at("metadata").at("class_names") ==
           result_of({"inspect", run + "/model.safetensors"}).at("metadata").at("class_names"));
-    for (const Json& tensor : file.at("tensors"))
-      CHECK(tensor.at("name").text().find("bn") == std::string::npos);
+    for (const Json& tensor : file.at("tensors")) CHECK(tensor.at("name").text().find("bn") == std::string::npos);
     for (const char* app : {"train", "adapt"})
       check_error(run_program(Arguments{app} + model + Arguments{folded} + data), 2, "folded for inference");
   }
@@ -81,4 +80,4 @@ TEST_CASE("evaluate: wrong input is refused with one line") {
           "no-such-folder");
 }
 
-}  // namespace parabola
+}  // namespace parabola::evaluate_test

@@ -10,7 +10,7 @@
 
 #include "tests/apps/cli.h"
 
-namespace parabola {
+namespace parabola::event_file_test {
 namespace {
 
 using Scalars = std::map<std::pair<std::string, int64_t>, float>;  // (tag, step)
@@ -154,4 +154,4 @@ TEST_CASE("event file: a run of train writes the scalars that its log has") {
   CHECK(scalars.contains({"learning_rate", 1}));
 }
 
-}  // namespace parabola
+}  // namespace parabola::event_file_test

@@ -6,7 +6,7 @@
 #include "engine/core/error.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::flags_test {
 namespace {
 
 // "train --model x" as an app would get it; no quoting, so no value with a blank.
@@ -256,4 +256,4 @@ TEST_CASE("flags: help lists every flag that the app has, and no other") {
   }
 }
 
-}  // namespace parabola
+}  // namespace parabola::flags_test

@@ -5,7 +5,7 @@
 
 #include "tests/apps/cli.h"
 
-namespace parabola {
+namespace parabola::graph_test {
 
 TEST_CASE("graph: bench draws a training step of an adapted model") {
   const std::string file = scratch_folder() + "/step.dot";
@@ -32,4 +32,4 @@ TEST_CASE("graph: what cannot be drawn is refused") {
   CHECK(files_in(folder).empty());
 }
 
-}  // namespace parabola
+}  // namespace parabola::graph_test

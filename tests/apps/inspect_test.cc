@@ -9,7 +9,7 @@
 #include "engine/io/strict_json.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::inspect_test {
 namespace {
 
 std::string file_of(const std::string& name, std::string_view content) {
@@ -172,4 +172,4 @@ TEST_CASE("inspect: a file-size limit met within a record leaves the whole recor
   CHECK(std::filesystem::file_size(json) == static_cast<uintmax_t>(one_record));
 }
 
-}  // namespace parabola
+}  // namespace parabola::inspect_test

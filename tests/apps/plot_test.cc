@@ -11,7 +11,7 @@
 #include "engine/core/error.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::plot_test {
 namespace {
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
@@ -229,4 +229,4 @@ TEST_CASE("plot: smoothing keeps constants and straight lines, skips NaN, and ca
   CHECK(smoothed({}, 3).empty());
 }
 
-}  // namespace parabola
+}  // namespace parabola::plot_test

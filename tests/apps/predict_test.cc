@@ -5,7 +5,7 @@
 #include "tests/apps/cli.h"
 #include "tests/support/images.h"
 
-namespace parabola {
+namespace parabola::predict_test {
 namespace {
 
 // Two classes: dark and light images of several sizes.
@@ -92,4 +92,4 @@ TEST_CASE("image folders: --skip-bad leaves bad images out and names them; witho
   CHECK(run.err.find(", 24 training and 2 test images, resized to 28x28") != std::string::npos);
 }
 
-}  // namespace parabola
+}  // namespace parabola::predict_test

@@ -7,7 +7,7 @@
 #include "engine/io/safetensors.h"
 #include "tests/apps/cli.h"
 
-namespace parabola {
+namespace parabola::train_test {
 namespace {
 
 const Arguments mlp{"train", "--model", "mlp", "--data", "synthetic", "--limit", "64", "--batch", "16"};
@@ -257,4 +257,4 @@ TEST_CASE("train: --list-models names every model, --help every flag") {
     CHECK(help.out.find(flag) != std::string::npos);
 }
 
-}  // namespace parabola
+}  // namespace parabola::train_test

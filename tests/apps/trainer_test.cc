@@ -9,7 +9,7 @@
 #include "engine/io/safetensors.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::trainer_test {
 namespace {
 
 using Weights = std::vector<std::vector<float>>;
@@ -181,4 +181,4 @@ TEST_CASE("trainer: a run with averages, accumulation and every augmentation res
   CHECK(weights_of(*again) == weights_of(*expected));
 }
 
-}  // namespace parabola
+}  // namespace parabola::trainer_test

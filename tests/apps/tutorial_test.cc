@@ -8,7 +8,7 @@
 
 #include "tests/apps/cli.h"
 
-namespace parabola {
+namespace parabola::tutorial_test {
 namespace {
 namespace fs = std::filesystem;
 
@@ -100,4 +100,4 @@ TEST_CASE("tutorial: the chapter on Fashion-MNIST prints what it says") {
   if (!missing.empty()) SKIP(missing);
 }
 
-}  // namespace parabola
+}  // namespace parabola::tutorial_test

@@ -17,7 +17,7 @@
 #include "engine/core/thread_pool.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::gemm_test {
 namespace {
 
 template <class T>
@@ -145,4 +145,4 @@ TEST_CASE("gemm: agrees with Eigen's product") {
   CHECK(gap.norm() / expected.norm() < 1e-6f);
 }
 
-}  // namespace parabola
+}  // namespace parabola::gemm_test

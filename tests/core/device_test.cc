@@ -5,7 +5,7 @@
 #include "engine/core/error.h"
 #include "engine/core/op.h"
 
-using namespace parabola;
+namespace parabola::device_test {
 
 TEST_CASE("device: the CPU is always there; one that is not says so in one line") {
   CHECK_NOTHROW(require_device({}));
@@ -43,3 +43,5 @@ TEST_CASE("device: an op without CUDA kernels has no entry, and no workspace on 
   CHECK(layout_of(op, signature, {DeviceKind::cuda, 0}).forward_workspace == 0);
   CHECK(layout_of(op, signature, {DeviceKind::cuda, 0}).backward_workspace == 0);
 }
+
+}  // namespace parabola::device_test

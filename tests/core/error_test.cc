@@ -4,7 +4,7 @@
 
 #include "engine/core/shape.h"
 
-using namespace parabola;
+namespace parabola::error_test {
 
 TEST_CASE("error: [where] what, one line") {
   CHECK_THROWS_WITH_AS(fail<ShapeError>("linear", "got ", Shape{2, 3}, " and ", Shape{4}, ", expected ", 3),
@@ -100,3 +100,5 @@ TEST_CASE("assertion: an internal mistake is an exception that names its place, 
     CHECK(text.find("n == 1 does not hold") != std::string::npos);
   }
 }
+
+}  // namespace parabola::error_test

@@ -6,7 +6,7 @@
 #include <initializer_list>
 #include <limits>
 
-using namespace parabola;
+namespace parabola::half_test {
 
 namespace {
 
@@ -66,3 +66,5 @@ TEST_CASE("half types: a NaN stays one") {
     CHECK(std::isnan(static_cast<float>(bf16(nan))));
   }
 }
+
+}  // namespace parabola::half_test

@@ -12,7 +12,7 @@
 #include "engine/core/random.h"
 #include "engine/core/tensor.h"
 
-using namespace parabola;
+namespace parabola::memory_test {
 
 namespace {
 
@@ -381,3 +381,5 @@ TEST_CASE("memory: planning takes no memory and records the lives of blocks") {
   CHECK(memory.plan_for(record).bytes == (1_MiB << 10) + 64);  // b and c share a place
   memory.deallocate(before, 100, Category::activations);
 }
+
+}  // namespace parabola::memory_test

@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-using namespace parabola;
+namespace parabola::op_test {
 
 namespace {
 
@@ -74,3 +74,5 @@ TEST_CASE("dispatch: floating dtypes of the CPU; any other is a DTypeError that 
                     "[gelu] dtype not supported on the CPU: got i32, expected f32 or f64");
   CHECK(Device{DeviceKind::cuda, 2}.str() == "cuda:2");
 }
+
+}  // namespace parabola::op_test

@@ -8,7 +8,7 @@
 #include <set>
 #include <vector>
 
-using namespace parabola;
+namespace parabola::random_test {
 
 namespace {
 
@@ -145,3 +145,5 @@ TEST_CASE("random: below is uniform over its bound") {
   for (int i = 0; i < draws; ++i) low += random.below(bound) < bound / 3;
   CHECK(std::abs(low / static_cast<double>(draws) - 1.0 / 3) < 5 * std::sqrt(2.0 / 9 / draws));
 }
+
+}  // namespace parabola::random_test

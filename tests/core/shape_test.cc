@@ -7,7 +7,7 @@
 
 #include "engine/core/error.h"
 
-using namespace parabola;
+namespace parabola::shape_test {
 
 namespace {
 
@@ -99,3 +99,5 @@ TEST_CASE("broadcast: names the op and both shapes where they do not fit") {
   CHECK_THROWS_AS(broadcast(Shape{0}, Shape{3}, "add"), ShapeError);
   CHECK_THROWS_AS(broadcast(Shape{1 << 30, 1}, Shape{1, int64_t{1} << 30}, "add"), ShapeError);
 }
+
+}  // namespace parabola::shape_test

@@ -4,7 +4,7 @@
 
 #include <utility>
 
-using namespace parabola;
+namespace parabola::storage_test {
 
 namespace {
 
@@ -132,3 +132,5 @@ TEST_CASE("storage handle: absent ones") {
   CHECK_FALSE(copy);
   CHECK(copy.shared() == nullptr);
 }
+
+}  // namespace parabola::storage_test

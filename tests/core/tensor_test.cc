@@ -6,7 +6,7 @@
 
 #include "engine/core/error.h"
 
-using namespace parabola;
+namespace parabola::tensor_test {
 
 namespace {
 
@@ -186,3 +186,5 @@ TEST_CASE("tensor: printing shows values, shape, dtype and device") {
   CHECK(gone.str() == "Tensor(evicted; [1] f32 on cpu)");
   CHECK_THROWS_AS(gone.item(), UsageError);
 }
+
+}  // namespace parabola::tensor_test

@@ -11,7 +11,7 @@
 
 #include "engine/core/error.h"
 
-using namespace parabola;
+namespace parabola::thread_pool_test {
 
 namespace {
 
@@ -164,3 +164,5 @@ TEST_CASE("set_threads: between 1 and 1,024") {
   CHECK_THROWS_AS(set_threads(1025), UsageError);
   CHECK(thread_pool().threads() == 1);
 }
+
+}  // namespace parabola::thread_pool_test

@@ -7,7 +7,7 @@
 #include "engine/core/error.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::augment_test {
 namespace {
 
 // An image of which no two pixels are equal.
@@ -238,4 +238,4 @@ TEST_CASE("augment: mixup and cutmix mix each image with the one before, by one 
   CHECK(mix({}, mixing_draws(4, 2, 0), shape, batch) == 1);
 }
 
-}  // namespace parabola
+}  // namespace parabola::augment_test

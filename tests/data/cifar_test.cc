@@ -9,7 +9,7 @@
 #include "engine/core/error.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::cifar_test {
 namespace {
 
 constexpr size_t record = 3073;
@@ -128,4 +128,4 @@ TEST_CASE("cifar: the development data has a thousand test images of each class"
   CHECK(test->class_names()[0] == "airplane");
 }
 
-}  // namespace parabola
+}  // namespace parabola::cifar_test

@@ -10,7 +10,7 @@
 #include "engine/core/error.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::dataset_test {
 namespace {
 using Bytes = std::vector<uint8_t>;
 
@@ -172,4 +172,4 @@ TEST_CASE("open_data: the CIFAR-10 development data") {
   CHECK(splits.train->height() == 32);
 }
 
-}  // namespace parabola
+}  // namespace parabola::dataset_test

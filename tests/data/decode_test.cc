@@ -11,7 +11,7 @@
 #include "engine/io/safetensors.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::decode_test {
 namespace {
 
 using Bytes = std::vector<uint8_t>;
@@ -143,4 +143,4 @@ TEST_CASE("decode: names of images") {
   for (const char* name : {"a.gif", "jpg", "a.jpg.txt", "", "a.webp"}) CHECK_FALSE(is_image_name(name));
 }
 
-}  // namespace parabola
+}  // namespace parabola::decode_test

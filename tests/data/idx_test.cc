@@ -9,7 +9,7 @@
 #include "engine/core/error.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::idx_test {
 namespace {
 namespace fs = std::filesystem;
 using Bytes = std::vector<uint8_t>;
@@ -179,4 +179,4 @@ TEST_CASE("idx: writing where no file can be leaves nothing") {
   CHECK(fs::is_empty(folder));
 }
 
-}  // namespace parabola
+}  // namespace parabola::idx_test

@@ -10,7 +10,7 @@
 #include "tests/support/images.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::image_folder_test {
 namespace {
 
 void write_text(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
@@ -134,4 +134,4 @@ TEST_CASE("image folder: the loader brings images to the model's size; a bad one
   CHECK(bad.size() == 2);
 }
 
-}  // namespace parabola
+}  // namespace parabola::image_folder_test

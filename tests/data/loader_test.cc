@@ -13,7 +13,7 @@
 #include "engine/core/error.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::loader_test {
 namespace {
 
 const Preprocessing tiny{.height = 4, .width = 5};
@@ -331,4 +331,4 @@ TEST_CASE("loader: batches of tensors, an epoch a loop") {
   CHECK(loader.epoch() == 8);
 }
 
-}  // namespace parabola
+}  // namespace parabola::loader_test

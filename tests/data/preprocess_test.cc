@@ -6,7 +6,7 @@
 #include "engine/core/error.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::preprocess_test {
 namespace {
 
 std::vector<float> run(const Image& image, const Preprocessing& how) {
@@ -133,4 +133,4 @@ TEST_CASE("preprocess: text that cannot be is refused") {
   }
 }
 
-}  // namespace parabola
+}  // namespace parabola::preprocess_test

@@ -9,7 +9,7 @@
 #include "engine/io/safetensors.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::resize_test {
 namespace {
 
 Image load(const Safetensors& file, const std::string& name) {
@@ -101,4 +101,4 @@ TEST_CASE("fit: the shorter side, then the middle") {
   CHECK(thin.width == 224);
 }
 
-}  // namespace parabola
+}  // namespace parabola::resize_test

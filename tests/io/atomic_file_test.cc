@@ -10,7 +10,7 @@
 #include "tests/io/io_support.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::atomic_file_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -128,4 +128,4 @@ TEST_CASE("AtomicFile: a program's own handler of the file-size signal stays") {
   sigaction(SIGXFSZ, &before, nullptr);
 }
 
-}  // namespace parabola
+}  // namespace parabola::atomic_file_test

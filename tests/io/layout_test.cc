@@ -8,7 +8,7 @@
 #include "engine/core/error.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::layout_test {
 namespace {
 
 using Index = std::vector<int64_t>;
@@ -131,4 +131,4 @@ TEST_CASE("layout: wrong ranks and element sizes") {
                        UsageError);
 }
 
-}  // namespace parabola
+}  // namespace parabola::layout_test

@@ -6,7 +6,7 @@
 #include "tests/io/io_support.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::safetensors_header_test {
 namespace {
 
 struct BadFile {
@@ -294,4 +294,4 @@ TEST_CASE("safetensors: what looks odd and is legal") {
   }
 }
 
-}  // namespace parabola
+}  // namespace parabola::safetensors_header_test

@@ -5,7 +5,7 @@
 #include "tests/io/safetensors_invariants.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::safetensors_mutation_test {
 namespace {
 
 // What a byte is replaced by or text is given: the characters that mean something to the format.
@@ -82,4 +82,4 @@ TEST_CASE("sharded: damaged indices are read or refused, and nothing else") {
   CHECK(counts.refused > rounds() / 2);
 }
 
-}  // namespace parabola
+}  // namespace parabola::safetensors_mutation_test

@@ -13,7 +13,7 @@
 #include "tests/io/io_support.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::safetensors_read_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -286,4 +286,4 @@ TEST_CASE("safetensors: the development data's files, in four forms of one netwo
   CHECK(Safetensors(weights + "squeezenet1_0-imagenet.safetensors").find("conv1.weight")->shape == Shape{96, 3, 7, 7});
 }
 
-}  // namespace parabola
+}  // namespace parabola::safetensors_read_test

@@ -11,7 +11,7 @@
 #include "tests/io/io_support.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::safetensors_write_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -150,4 +150,4 @@ TEST_CASE("write_safetensors: a file-size limit in mid-write is an error, and th
   CHECK(Safetensors(path).find("t") != nullptr);
 }
 
-}  // namespace parabola
+}  // namespace parabola::safetensors_write_test

@@ -8,7 +8,7 @@
 #include "tests/io/io_support.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::sharded_index_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -204,4 +204,4 @@ TEST_CASE("sharded: a broken shard is named") {
   model.refused("/b.safetensors] file has 5 bytes");
 }
 
-}  // namespace parabola
+}  // namespace parabola::sharded_index_test

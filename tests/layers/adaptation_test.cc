@@ -10,7 +10,7 @@
 #include "optim/adamw.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::adaptation_test {
 namespace {
 
 struct Points {
@@ -141,4 +141,4 @@ TEST_CASE("adaptation: the frozen base is bitwise unchanged by training, and det
     }
 }
 
-}  // namespace parabola
+}  // namespace parabola::adaptation_test

@@ -16,7 +16,7 @@
 #include "layers/models/models.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::adapter_test {
 namespace {
 
 // A model of one layer, "host".
@@ -458,4 +458,4 @@ TEST_CASE("adapter: a model without a fitting layer says so") {
   CHECK_THROWS_WITH_AS(plan_adapters(*model, {}), doctest::Contains("no convolution"), UsageError);
 }
 
-}  // namespace parabola
+}  // namespace parabola::adapter_test

@@ -17,7 +17,7 @@
 #include "tests/layers/small_nets.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::budget_test {
 namespace {
 
 Tensor images_of(const SmallNet& net, int64_t batch, int step) {
@@ -162,4 +162,4 @@ TEST_CASE("budget: nets of full size at batch 128 have the same bits under every
   for (const char* model : {"qresnet14", "quadranet_cifar"}) check_policies({model, {}, {}}, 128, std::stoi(steps));
 }
 
-}  // namespace parabola
+}  // namespace parabola::budget_test

@@ -14,7 +14,7 @@
 #include "tests/layers/small_nets.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::device_test {
 namespace {
 
 // Losses of `steps` training steps with dropped paths, the last two on an epoch of their own.
@@ -78,4 +78,4 @@ TEST_CASE("device: models train and are saved there") {
   }
 }
 
-}  // namespace parabola
+}  // namespace parabola::device_test

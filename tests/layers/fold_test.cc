@@ -18,7 +18,7 @@
 #include "layers/weights.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::fold_test {
 namespace {
 
 Tensor random_images(const Shape& shape, DType dtype) {
@@ -221,4 +221,4 @@ TEST_CASE("fold: a trained ResNet-20 judges CIFAR-10's images as before") {
   CHECK(after.loss == doctest::Approx(before.loss).epsilon(1e-5));
 }
 
-}  // namespace parabola
+}  // namespace parabola::fold_test

@@ -15,7 +15,7 @@
 #include "tests/support/json.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::golden_test {
 namespace {
 
 struct GoldenNet {
@@ -259,4 +259,4 @@ TEST_CASE("golden: resnet20 with shared-factor adapters, BatchNorm in evaluation
                 .training = false});
 }
 
-}  // namespace parabola
+}  // namespace parabola::golden_test

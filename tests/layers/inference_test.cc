@@ -16,7 +16,7 @@
 #include "tests/layers/small_nets.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::inference_test {
 namespace {
 
 Tensor random_images(const Shape& shape, uint32_t item) {
@@ -113,4 +113,4 @@ TEST_CASE("inference: what cannot be planned is refused") {
                        UsageError);
 }
 
-}  // namespace parabola
+}  // namespace parabola::inference_test

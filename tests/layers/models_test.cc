@@ -12,7 +12,7 @@
 #include "layers/weights.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::models_test {
 namespace {
 
 // "1,596,874", as the registry's summaries write numbers.
@@ -218,4 +218,4 @@ TEST_CASE("models: every one runs forward and backward, in both modes, with the 
   }
 }
 
-}  // namespace parabola
+}  // namespace parabola::models_test

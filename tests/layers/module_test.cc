@@ -13,7 +13,7 @@
 #include "layers/models/models.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::module_test {
 namespace {
 
 class TwoLayers final : public Module {
@@ -233,4 +233,4 @@ TEST_CASE("module: ConvNeXt's start is normal(0.02) with zero biases; norms star
   CHECK(response(x).to_vector<float>() == x.to_vector<float>());
 }
 
-}  // namespace parabola
+}  // namespace parabola::module_test

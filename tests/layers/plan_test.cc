@@ -10,7 +10,7 @@
 #include "tests/layers/small_nets.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::plan_test {
 namespace {
 
 std::vector<std::vector<float>> values_of(const Module& model) {
@@ -70,4 +70,4 @@ TEST_CASE("plan: what goes wrong in a step goes wrong in its plan, and kernels r
   CHECK((*model)(images).to_vector<float>() == (*model)(images).to_vector<float>());
 }
 
-}  // namespace parabola
+}  // namespace parabola::plan_test

@@ -12,8 +12,9 @@
 #include "tests/ops/harness.h"
 #include "tests/support/test.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::quadratic_test {
+
+using namespace test;
 
 namespace {
 
@@ -109,3 +110,5 @@ TEST_CASE("quadratic layers: without options, QuadraLib's own with a linear term
   layer.initialize(1);
   CHECK(layer(Tensor::full({1, 5, 5, 2}, 1.0)).shape() == Shape{1, 5, 5, 4});
 }
+
+}  // namespace parabola::quadratic_test

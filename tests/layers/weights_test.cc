@@ -11,7 +11,7 @@
 #include "layers/models/models.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::weights_test {
 namespace {
 
 std::unique_ptr<Module> small_resnet(uint64_t seed = 1) {
@@ -312,4 +312,4 @@ TEST_CASE("weights: a record that is none is refused in one line") {
   }
 }
 
-}  // namespace parabola
+}  // namespace parabola::weights_test

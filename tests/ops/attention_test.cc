@@ -9,8 +9,9 @@
 #include "tests/ops/golden.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::attention_test {
+
+using namespace test;
 
 namespace {
 
@@ -124,3 +125,5 @@ TEST_CASE("scaled_dot_product_attention says what does not fit") {
                        "same but for the last axis",
                        ShapeError);
 }
+
+}  // namespace parabola::attention_test

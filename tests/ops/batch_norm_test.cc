@@ -8,8 +8,9 @@
 #include "tests/ops/harness.h"
 #include "tests/support/test.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::batch_norm_test {
+
+using namespace test;
 
 namespace {
 
@@ -120,3 +121,5 @@ TEST_CASE("batch_norm says what does not fit") {
                        "[batch_norm] got x of shape [1, 3], expected at least 2 values for each channel", ShapeError);
   CHECK_NOTHROW(batch_norm(Tensor::full({1, 3}, 1), c, c, c, c, {.training = false}));
 }
+
+}  // namespace parabola::batch_norm_test

@@ -7,8 +7,9 @@
 #include "engine/core/error.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::binary_test {
+
+using namespace test;
 
 namespace {
 
@@ -106,3 +107,5 @@ TEST_CASE("binary ops say what does not fit") {
   const Tensor labels = Tensor::from(std::vector<int32_t>{1}, {1});
   CHECK_THROWS_WITH_AS(labels - labels, "[subtract] got dtype i32, expected a floating one", DTypeError);
 }
+
+}  // namespace parabola::binary_test

@@ -5,8 +5,9 @@
 #include "engine/ops/lanes.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::column_stats_test {
+
+using namespace test;
 
 namespace {
 
@@ -104,3 +105,5 @@ TEST_CASE("running statistics move as PyTorch's, with the unbiased variance") {
   CHECK(running_mean == 0.75 * 1 + 0.25 * 3);
   CHECK(running_variance == 0.75 * 2 + 0.25 * 8 * 5 / 4);
 }
+
+}  // namespace parabola::column_stats_test

@@ -5,8 +5,9 @@
 #include "engine/core/error.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::concat_test {
+
+using namespace test;
 
 namespace {
 
@@ -54,3 +55,5 @@ TEST_CASE("concat says what does not fit") {
   CHECK_THROWS_WITH_AS(concat({}, 0), "[concat] got 0 tensors, expected 1 to 64", UsageError);
   CHECK_THROWS_AS(concat(std::vector<Tensor>(65, x), 0), UsageError);
 }
+
+}  // namespace parabola::concat_test

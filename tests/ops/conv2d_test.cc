@@ -4,8 +4,9 @@
 #include "tests/ops/conv_reference.h"
 #include "tests/support/test.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::conv2d_test {
+
+using namespace test;
 
 namespace {
 
@@ -119,3 +120,5 @@ TEST_CASE("conv2d: tiles cover every pixel once, and those of the first images s
         CHECK(next == images * side * side);
       }
 }
+
+}  // namespace parabola::conv2d_test

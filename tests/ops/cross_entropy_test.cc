@@ -8,8 +8,9 @@
 #include "tests/ops/harness.h"
 #include "tests/support/test.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::cross_entropy_test {
+
+using namespace test;
 
 namespace {
 
@@ -128,3 +129,5 @@ TEST_CASE("cross_entropy says what does not fit") {
   CHECK_THROWS_WITH_AS(cross_entropy(labels({1}), labels({1})),
                        "[cross_entropy] got logits of shape [1], expected [N, K], neither of them 0", ShapeError);
 }
+
+}  // namespace parabola::cross_entropy_test

@@ -5,8 +5,9 @@
 #include "engine/ops/depthwise/plain.h"
 #include "tests/ops/depthwise_support.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::depthwise_test {
+
+using namespace test;
 
 namespace {
 
@@ -114,3 +115,5 @@ TEST_CASE("depthwise_conv2d: errors") {
   CHECK_THROWS_AS(depthwise_conv2d(x, zeros({3, 3, 6}), {}, {.stride = 0}), UsageError);
   CHECK_THROWS_AS(depthwise_conv2d(x, zeros({3, 3, 6}, DType::f64)), DTypeError);
 }
+
+}  // namespace parabola::depthwise_test

@@ -10,8 +10,9 @@
 #include "engine/tape/tape.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::dropout_test {
+
+using namespace test;
 
 namespace {
 
@@ -102,3 +103,5 @@ TEST_CASE("dropout says what does not fit") {
   CHECK_THROWS_WITH_AS(drop_path(Tensor::full({}, 1), 0.5), "[drop_path] got a scalar, expected samples on axis 0",
                        ShapeError);
 }
+
+}  // namespace parabola::dropout_test

@@ -6,8 +6,9 @@
 
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::gelu_test {
+
+using namespace test;
 
 namespace {
 
@@ -41,3 +42,5 @@ TEST_CASE("gelu in single precision: every x within 3e-7 |x|, the ends included"
     REQUIRE(std::abs(y.at(static_cast<int64_t>(i)) - exact) <= 3e-7 * std::abs(x));
   }
 }
+
+}  // namespace parabola::gelu_test

@@ -9,8 +9,9 @@
 #include "tests/ops/golden.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::global_response_norm_test {
+
+using namespace test;
 
 namespace {
 
@@ -81,3 +82,5 @@ TEST_CASE("global_response_norm says what does not fit") {
   CHECK_THROWS_WITH_AS(global_response_norm(x, c, Tensor::full({3}, 1, DType::f64)),
                        "[global_response_norm] got f32 and f64, expected one dtype", DTypeError);
 }
+
+}  // namespace parabola::global_response_norm_test

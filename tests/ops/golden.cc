@@ -16,12 +16,6 @@ const Safetensors& file() {
   return opened;
 }
 
-Array values_of(const Tensor& tensor) {
-  Array values;
-  for (int64_t i = 0; i < tensor.elements(); ++i) values.push_back(tensor.at(i));
-  return values;
-}
-
 // By hand, since an op would be recorded on the test's tape.
 Tensor channels_last(const Tensor& image) {
   const Shape& shape = image.shape();
@@ -61,7 +55,7 @@ void GoldenCase::check(const std::string& tensor, const Tensor& actual) const {
   const Tensor expected = get(tensor);
   REQUIRE(actual.defined());
   CHECK(actual.shape() == expected.shape());
-  CHECK(relative_error(values_of(actual), values_of(expected)) <= (dtype_ == DType::f64 ? 1e-12 : 2e-6));
+  CHECK(relative_error(array_of(actual), array_of(expected)) <= (dtype_ == DType::f64 ? 1e-12 : 2e-6));
 }
 
 void GoldenCase::check_gradients(const Tensor& output,

@@ -7,8 +7,9 @@
 #include "engine/tape/tape.h"
 #include "tests/ops/golden.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::golden_depthwise_test {
+
+using namespace test;
 
 TEST_CASE("golden: quadratic_depthwise_conv2d") {
   for (const DType dtype : {DType::f64, DType::f32}) {
@@ -32,3 +33,5 @@ TEST_CASE("golden: quadratic_depthwise_conv2d") {
     }
   }
 }
+
+}  // namespace parabola::golden_depthwise_test

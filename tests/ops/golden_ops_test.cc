@@ -12,8 +12,9 @@
 #include "engine/tape/tape.h"
 #include "tests/ops/golden.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::golden_ops_test {
+
+using namespace test;
 
 namespace {
 
@@ -110,3 +111,5 @@ TEST_CASE("golden: clipping to a global norm") {
     }
   }
 }
+
+}  // namespace parabola::golden_ops_test

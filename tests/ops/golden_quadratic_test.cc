@@ -11,8 +11,9 @@
 #include "engine/tape/tape.h"
 #include "tests/ops/golden.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::golden_quadratic_test {
+
+using namespace test;
 
 TEST_CASE("golden: conv2d with stride, padding, dilation and groups") {
   for (const DType dtype : {DType::f64, DType::f32}) {
@@ -91,3 +92,5 @@ TEST_CASE("golden: quadratic_conv2d of each type, with stride, padding, dilation
     return quadratic_conv2d(x, {}, {}, term, {{}, conv});
   });
 }
+
+}  // namespace parabola::golden_quadratic_test

@@ -47,6 +47,7 @@ void count_as_checked(const OpDef& op);
 
 // The largest |a - b| over the larger of |a|'s norm per sqrt(n) and tiny, i.e. norm-wise: ||a - b|| / ||b||.
 double relative_error(const Array& actual, const Array& expected);
+Array array_of(const Tensor& tensor);  // on any device; none of an undefined tensor
 
 Array random_array(int64_t elements, double low, double high, uint32_t item, double kink = 0);
 

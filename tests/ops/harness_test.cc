@@ -5,27 +5,28 @@
 
 #include "engine/ops/elementwise.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::harness_test {
+
+using namespace test;
 
 namespace {
 
 enum class Mistake : uint8_t { none, factor, accumulation, one_element };
 
 template <Mistake mistake>
-constexpr OpDef square_op() {
-  return {.name = "test_square",
+constexpr OpDef squared_op() {
+  return {.name = "test_squared",
           .layout = same_as_input,
           .needs = [](const Signature&) { return Needs{.inputs = 1}; },
           .cpu = {[](const ForwardArgs& a) {
-                    dispatch_float(a.inputs[0].dtype, "test_square", [&]<class T>() {
+                    dispatch_float(a.inputs[0].dtype, "test_squared", [&]<class T>() {
                       for (int64_t i = 0; i < a.inputs[0].shape.elements(); ++i) {
                         a.outputs[0].data<T>()[i] = a.inputs[0].data<T>()[i] * a.inputs[0].data<T>()[i];
                       }
                     });
                   },
                   [](const BackwardArgs& a) {
-                    dispatch_float(a.inputs[0].dtype, "test_square", [&]<class T>() {
+                    dispatch_float(a.inputs[0].dtype, "test_squared", [&]<class T>() {
                       for (int64_t i = 0; i < a.inputs[0].shape.elements(); ++i) {
                         T factor = mistake == Mistake::factor ? T(2.001) : T(2);
                         if (mistake == Mistake::one_element && i == 30) factor = 0;
@@ -39,7 +40,7 @@ constexpr OpDef square_op() {
 
 template <Mistake mistake>
 double error_with() {
-  static const OpDef op = square_op<mistake>();
+  static const OpDef op = squared_op<mistake>();
   return worst_gradient_error({.name = "planted", .op = &op, .inputs = {{.shape = {5, 7}}}});
 }
 
@@ -51,3 +52,5 @@ TEST_CASE("the harness accepts a right gradient and catches wrong ones") {
   CHECK(error_with<Mistake::accumulation>() > 0.4);  // half of the sum is lost
   CHECK(error_with<Mistake::one_element>() > 1e-2);
 }
+
+}  // namespace parabola::harness_test

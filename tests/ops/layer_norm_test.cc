@@ -7,8 +7,9 @@
 #include "engine/core/error.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::layer_norm_test {
+
+using namespace test;
 
 namespace {
 
@@ -71,3 +72,5 @@ TEST_CASE("layer_norm says what does not fit") {
                        "[layer_norm] got f32 and f64, expected one dtype", DTypeError);
   CHECK_THROWS_AS(layer_norm(Tensor::full({}, 1), c, c, 1e-6), ShapeError);
 }
+
+}  // namespace parabola::layer_norm_test

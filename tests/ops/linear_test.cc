@@ -7,8 +7,9 @@
 #include "tests/ops/harness.h"
 #include "tests/support/test.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::linear_test {
+
+using namespace test;
 
 namespace {
 
@@ -148,3 +149,5 @@ TEST_CASE("linear, matmul: wrong shapes are named") {
   CHECK_THROWS_WITH_AS(batched_matmul(tensor({4}), tensor({4})),
                        "[batched_matmul] first factor: got [4], expected [..., M, C]", ShapeError);
 }
+
+}  // namespace parabola::linear_test

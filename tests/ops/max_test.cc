@@ -11,8 +11,9 @@
 #include "tests/ops/golden.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::max_test {
+
+using namespace test;
 
 namespace {
 
@@ -96,3 +97,5 @@ TEST_CASE("max says what does not fit") {
   CHECK_THROWS_WITH_AS(max(Tensor::full({2, 0}, 1), {1}),
                        "[max] got x of shape [2, 0], expected at least one value to choose from", ShapeError);
 }
+
+}  // namespace parabola::max_test

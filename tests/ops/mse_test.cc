@@ -7,8 +7,9 @@
 #include "tests/ops/golden.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::mse_test {
+
+using namespace test;
 
 namespace {
 
@@ -51,3 +52,5 @@ TEST_CASE("mse says what does not fit") {
   CHECK_THROWS_WITH_AS(mse(a, Tensor::full({2, 3}, 1, DType::f64)), "[mse] got f32 and f64, expected one dtype",
                        DTypeError);
 }
+
+}  // namespace parabola::mse_test

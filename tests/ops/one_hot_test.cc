@@ -6,8 +6,9 @@
 #include "tests/ops/harness.h"
 #include "tests/support/test.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::one_hot_test {
+
+using namespace test;
 
 TEST_CASE("one_hot") {
   for (const DType dtype : {DType::f32, DType::f64}) {
@@ -53,3 +54,5 @@ TEST_CASE("one_hot says what does not fit") {
   CHECK_THROWS_WITH_AS(one_hot(labels, 0), "[one_hot] got 0 classes, expected at least one", ShapeError);
   CHECK_THROWS_WITH_AS(one_hot(labels, 3, DType::u8), "[one_hot] got dtype u8, expected a floating one", DTypeError);
 }
+
+}  // namespace parabola::one_hot_test

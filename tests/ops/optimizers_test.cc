@@ -8,8 +8,9 @@
 #include "tests/ops/harness.h"
 #include "tests/support/test.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::optimizers_test {
+
+using namespace test;
 
 namespace {
 
@@ -214,3 +215,5 @@ TEST_CASE("optimizers say what does not fit") {
   CHECK_THROWS_WITH_AS(adamw(p, p, p, p, {}), "[adamw] got update 0 in the step record, expected to count from 1",
                        UsageError);
 }
+
+}  // namespace parabola::optimizers_test

@@ -5,8 +5,9 @@
 #include "engine/core/error.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::pad_test {
+
+using namespace test;
 
 namespace {
 
@@ -58,3 +59,5 @@ TEST_CASE("pad says what does not fit") {
                        ShapeError);
   CHECK_THROWS_WITH_AS(pad(x, {0, -1}, {0, 1}), "[pad] got -1 and 1 on axis 1, expected at least 0", ShapeError);
 }
+
+}  // namespace parabola::pad_test

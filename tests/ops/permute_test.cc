@@ -5,8 +5,9 @@
 #include "engine/core/error.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::permute_test {
+
+using namespace test;
 
 namespace {
 
@@ -59,3 +60,5 @@ TEST_CASE("permute says what does not fit") {
   CHECK_THROWS_AS(permute(x, {0, 1, 2}), ShapeError);
   CHECK_THROWS_AS(permute(x, {0}), ShapeError);
 }
+
+}  // namespace parabola::permute_test

@@ -11,8 +11,9 @@
 #include "tests/ops/golden.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::pooling_test {
+
+using namespace test;
 
 namespace {
 
@@ -187,3 +188,5 @@ TEST_CASE("pooling says what does not fit") {
   CHECK_THROWS_WITH_AS(adaptive_avg_pool2d(x, 0, 2), "[adaptive_avg_pool2d] got 0 x 2 outputs, expected at least one",
                        UsageError);
 }
+
+}  // namespace parabola::pooling_test

@@ -8,8 +8,9 @@
 #include "tests/ops/golden.h"
 #include "tests/support/test.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::quadratic_conv2d_normed_test {
+
+using namespace test;
 
 namespace {
 
@@ -120,3 +121,5 @@ TEST_CASE("quadratic_conv2d_normed: what is kept, and what does not fit") {
   CHECK_THROWS_WITH_AS(quadratic_conv2d_normed_op.layout({attributes, inputs}),
                        doctest::Contains("weight: got [6, 1, 1, 4]"), ShapeError);
 }
+
+}  // namespace parabola::quadratic_conv2d_normed_test

@@ -6,8 +6,9 @@
 #include "tests/ops/conv_reference.h"
 #include "tests/support/test.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::quadratic_conv2d_shared_test {
+
+using namespace test;
 
 namespace {
 
@@ -120,3 +121,5 @@ TEST_CASE("quadratic_conv2d_shared: what does not fit is named") {
   CHECK_THROWS_WITH_AS(quadratic_conv2d_shared(x, weight, {}, u, u, ones(p.shape(), DType::f64)),
                        "[quadratic_conv2d_shared] got f32 and f64, expected one dtype", DTypeError);
 }
+
+}  // namespace parabola::quadratic_conv2d_shared_test

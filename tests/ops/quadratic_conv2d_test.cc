@@ -7,8 +7,9 @@
 #include "tests/ops/conv_reference.h"
 #include "tests/support/test.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::quadratic_conv2d_test {
+
+using namespace test;
 
 namespace {
 
@@ -245,3 +246,5 @@ TEST_CASE("quadratic_conv2d: what does not fit is named") {
   CHECK_THROWS_WITH_AS(quadratic_conv2d(x, weight, {}, a, ones(a.shape(), DType::f64)),
                        "[quadratic_conv2d] got f32 and f64, expected one dtype", DTypeError);
 }
+
+}  // namespace parabola::quadratic_conv2d_test

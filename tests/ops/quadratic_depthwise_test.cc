@@ -8,8 +8,9 @@
 #include "tests/ops/depthwise_support.h"
 #include "tests/support/test.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::quadratic_depthwise_test {
+
+using namespace test;
 
 namespace {
 
@@ -281,3 +282,5 @@ TEST_CASE("quadratic_depthwise_conv2d: errors") {
       "expected the same",
       ShapeError);
 }
+
+}  // namespace parabola::quadratic_depthwise_test

@@ -12,8 +12,9 @@
 #include "tests/ops/harness.h"
 #include "tests/support/test.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::quadratic_linear_test {
+
+using namespace test;
 
 namespace {
 
@@ -257,3 +258,5 @@ TEST_CASE("quadratic_linear: what does not fit is named") {
   CHECK_THROWS_WITH_AS(quadratic_linear(x, {}, {}, {.square = ones({3})}),
                        "[quadratic_linear] square: got [3], expected [K, 3]", ShapeError);
 }
+
+}  // namespace parabola::quadratic_linear_test

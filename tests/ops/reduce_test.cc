@@ -7,8 +7,9 @@
 #include "engine/tape/tape.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::reduce_test {
+
+using namespace test;
 
 namespace {
 
@@ -109,3 +110,5 @@ TEST_CASE("reductions say what does not fit") {
   CHECK_THROWS_WITH_AS(global_average_pool(x),
                        "[global_average_pool] got an input of shape [2, 3], expected [N, H, W, C]", ShapeError);
 }
+
+}  // namespace parabola::reduce_test

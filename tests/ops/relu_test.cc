@@ -4,8 +4,9 @@
 
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::relu_test {
+
+using namespace test;
 
 TEST_CASE("relu") {
   check_op({.name = "away from the kink",
@@ -17,3 +18,5 @@ TEST_CASE("relu") {
               return std::vector<Array>{y};
             }});
 }
+
+}  // namespace parabola::relu_test

@@ -6,17 +6,18 @@
 #include "engine/ops/unary.h"
 
 namespace parabola::test {
-namespace {
 
-Layout projection_layout(const Signature& s) { return {.outputs = {{Shape{}, s.dtype()}}}; }
-
-Array values_of(const Tensor& tensor) {
+Array array_of(const Tensor& tensor) {
   Array values;
   if (!tensor) return values;
   const Tensor here = tensor.on_cpu();
   for (int64_t i = 0; i < here.elements(); ++i) values.push_back(here.at(i));
   return values;
 }
+
+namespace {
+
+Layout projection_layout(const Signature& s) { return {.outputs = {{Shape{}, s.dtype()}}}; }
 
 Tensor tensor_of(const Array& values, const Shape& shape, DType dtype, const RunOptions& options) {
   const Tensor exact = Tensor::from(values, shape).to(dtype, Category::inputs);
@@ -117,7 +118,7 @@ Run run_case(const OpCase& c, const std::vector<Array>& arrays, const RunOptions
         if (options.activations && operand && operand.requires_gradient()) operand = neg(neg(operand));
       const std::vector<Tensor> outputs = parabola::apply(*c.op, operands, c.attributes);
       for (size_t k = 0; k < outputs.size(); ++k) {
-        run.outputs.push_back(values_of(outputs[k]));
+        run.outputs.push_back(array_of(outputs[k]));
         const Array weights = random_array(outputs[k].elements(), -1, 1, 1000 + static_cast<uint32_t>(k));
         losses.push_back(
             apply(projection_op, {outputs[k], tensor_of(weights, outputs[k].shape(), outputs[k].dtype(), options)}));
@@ -128,8 +129,8 @@ Run run_case(const OpCase& c, const std::vector<Array>& arrays, const RunOptions
     if (options.gradients && loss) tape.backward(loss);
   }
   for (size_t i = 0; i < inputs.size(); ++i) {
-    run.gradients.push_back(inputs[i] && inputs[i].requires_gradient() ? values_of(inputs[i].gradient()) : Array());
-    if (c.op->mutates >> i & 1) run.changed.push_back(values_of(inputs[i]));
+    run.gradients.push_back(inputs[i] && inputs[i].requires_gradient() ? array_of(inputs[i].gradient()) : Array());
+    if (c.op->mutates >> i & 1) run.changed.push_back(array_of(inputs[i]));
   }
   return run;
 }

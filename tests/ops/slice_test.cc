@@ -5,8 +5,9 @@
 #include "engine/core/error.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::slice_test {
+
+using namespace test;
 
 namespace {
 
@@ -60,3 +61,5 @@ TEST_CASE("slice says what does not fit") {
   CHECK_THROWS_AS(slice(x, 1, 1, 1), ShapeError);
   CHECK_THROWS_AS(slice(x, 1, 0, 1, 0), ShapeError);
 }
+
+}  // namespace parabola::slice_test

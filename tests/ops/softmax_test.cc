@@ -9,8 +9,9 @@
 #include "tests/ops/golden.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::softmax_test {
+
+using namespace test;
 
 namespace {
 
@@ -67,3 +68,5 @@ TEST_CASE("softmax says what does not fit") {
   CHECK_THROWS_WITH_AS(log_softmax(Tensor::full({}, 1)), "[log_softmax] got x of shape [], expected a last axis",
                        ShapeError);
 }
+
+}  // namespace parabola::softmax_test

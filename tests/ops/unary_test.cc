@@ -11,8 +11,9 @@
 #include "tests/ops/golden.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::unary_test {
+
+using namespace test;
 
 namespace {
 
@@ -161,3 +162,5 @@ TEST_CASE("clamp says what is wrong with its bounds") {
   CHECK_THROWS_WITH_AS(clamp(tensor({1}), 2, 1), "[clamp] got bounds 2 and 1, expected low <= high", UsageError);
   CHECK_THROWS_AS(clamp(tensor({1}), NAN, 1), UsageError);
 }
+
+}  // namespace parabola::unary_test

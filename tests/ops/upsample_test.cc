@@ -9,8 +9,9 @@
 #include "tests/ops/golden.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::upsample_test {
+
+using namespace test;
 
 namespace {
 
@@ -88,3 +89,5 @@ TEST_CASE("upsample says what does not fit") {
   CHECK_THROWS_WITH_AS(upsample(Tensor::full({1, 2, 2, 1}, 1), 4, 0),
                        "[upsample] got 4 x 0 outputs, expected at least one", UsageError);
 }
+
+}  // namespace parabola::upsample_test

@@ -8,8 +8,9 @@
 #include "engine/tape/tape.h"
 #include "tests/ops/harness.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::view_test {
+
+using namespace test;
 
 namespace {
 
@@ -58,3 +59,5 @@ TEST_CASE("views say what does not fit") {
                        ShapeError);
   CHECK_THROWS_AS(view(x, {1}, -1), ShapeError);
 }
+
+}  // namespace parabola::view_test

@@ -8,8 +8,9 @@
 #include "tests/ops/harness.h"
 #include "tests/support/test.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::zz_coverage_test {
+
+using namespace test;
 
 namespace {
 
@@ -32,3 +33,5 @@ TEST_CASE("every op in the registry has been checked by a case, and has a name o
     CHECK(find_op(name) == op);
   }
 }
+
+}  // namespace parabola::zz_coverage_test

@@ -11,7 +11,7 @@
 #include "optim/schedule.h"
 #include "optim/sgd.h"
 
-using namespace parabola;
+namespace parabola::optim_test {
 
 namespace {
 
@@ -194,3 +194,5 @@ TEST_CASE("groups: layer-wise decay counts layers from the head, norms with the 
   CHECK(layer_decay_groups(named, 1).size() == 1);
   CHECK(layer_decay_groups(named, 1)[0].lr_factor == 1);
 }
+
+}  // namespace parabola::optim_test

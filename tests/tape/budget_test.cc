@@ -7,7 +7,7 @@
 #include "tests/support/test.h"
 #include "tests/tape/random_net.h"
 
-namespace parabola {
+namespace parabola::budget_test {
 namespace {
 using namespace test;
 
@@ -49,7 +49,7 @@ Step run(uint32_t seed, const TapeOptions& options, bool marked = false, bool ma
 // x -> square -> square ... in `length` steps: each value is read by the backward of the next.
 Tensor chain(const Tensor& x, int length) {
   Tensor y = x;
-  for (int i = 0; i < length; ++i) y = square(y);
+  for (int i = 0; i < length; ++i) y = squared(y);
   return sum(y);
 }
 
@@ -100,12 +100,12 @@ TEST_CASE("budget: what cannot be kept is refused with the budget, the request a
     std::string message;
     try {
       Tape tape({.memory_budget = before + budget});
-      square(x);
+      squared(x);
     } catch (const MemoryError& error) {
       message = error.what();
     }
     CAPTURE(message);
-    CHECK(message.starts_with("[test_square] memory budget: got "));
+    CHECK(message.starts_with("[test_squared] memory budget: got "));
     CHECK(message.find(" alive and 32 B to come, expected at most " + bytes_text(before + budget)) !=
           std::string::npos);
     CHECK(activation_bytes() == before);
@@ -116,14 +116,14 @@ TEST_CASE("budget: what cannot be kept is refused with the budget, the request a
     Tape tape({.memory_budget = before + 4 * tensor});
     const Scope scope("part");
     const PolicyScope save(Policy::save);
-    held.push_back(square(x));
-    chain(square(x), 10);
+    held.push_back(squared(x));
+    chain(squared(x), 10);
   } catch (const MemoryError& error) {
     message = error.what();
   }
   CAPTURE(message);
-  CHECK(message.find("32 B test_square of part [8]: shown by a Tensor") != std::string::npos);
-  CHECK(message.find("32 B test_square of part [8]: marked Save") != std::string::npos);
+  CHECK(message.find("32 B test_squared of part [8]: shown by a Tensor") != std::string::npos);
+  CHECK(message.find("32 B test_squared of part [8]: marked Save") != std::string::npos);
   CHECK(message.find('\n') == std::string::npos);
   held.clear();
   CHECK(activation_bytes() == before);
@@ -228,4 +228,4 @@ TEST_CASE("budget: whatever fails under a budget leaves no byte behind, 1,000 ti
   CHECK(failures > 750);
 }
 
-}  // namespace parabola
+}  // namespace parabola::budget_test

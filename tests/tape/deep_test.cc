@@ -8,8 +8,9 @@
 #include "engine/tape/tape.h"
 #include "tests/tape/test_ops.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::deep_test {
+
+using namespace test;
 
 namespace {
 
@@ -24,7 +25,7 @@ TEST_CASE("deep: a chain of 100,000 nodes is replayed from its beginning") {
     Tape tape({.checkpoint = Checkpoint::blocks});
     Tensor y = x;
     for (int i = 0; i < deep; ++i) y = scale(y, i % 2 == 0 ? 2 : 0.5F);
-    const Tensor loss = square(y);
+    const Tensor loss = squared(y);
     y = Tensor();
     CHECK(activation_bytes() - before == sizeof(float));
     calls = {};
@@ -42,7 +43,7 @@ TEST_CASE("deep: 100,000 claims are released when the last value of a chain dies
   const Tensor x = leaf({1});
   const size_t before = activation_bytes();
   const Tape tape({.checkpoint = Checkpoint::blocks});
-  Tensor y = square(x);
+  Tensor y = squared(x);
   for (int i = 0; i < deep; ++i) y = scale(y, 1);
   const PolicyScope save(Policy::save);
   Tensor end = scale(y, 1);
@@ -74,7 +75,7 @@ TEST_CASE("deep: a ladder of diamonds, each op once") {
   Tape tape({.checkpoint = Checkpoint::blocks});
   Tensor y = x;
   for (int i = 0; i < length; ++i) y = scale(y, 0.5F) + scale(y, 0.5F);
-  const Tensor loss = square(y);
+  const Tensor loss = squared(y);
   y = Tensor();
   calls = {};
   tape.backward(loss);
@@ -90,3 +91,5 @@ TEST_CASE("deep: a leaf that is used 100,000 times") {
   tape.backward(y);
   CHECK(x.gradient().item() == deep);
 }
+
+}  // namespace parabola::deep_test

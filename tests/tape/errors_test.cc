@@ -15,8 +15,9 @@
 #include "engine/tape/tape.h"
 #include "tests/tape/test_ops.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::errors_test {
+
+using namespace test;
 
 namespace {
 
@@ -42,11 +43,11 @@ struct CheckFinite {
 TEST_CASE("tape errors: a tape serves one step") {
   const Tensor x = leaf({1, 2});
   Tape tape;
-  const Tensor loss = sum(square(x));
+  const Tensor loss = sum(squared(x));
   tape.backward(loss);
   CHECK_THROWS_WITH_AS(tape.backward(loss), "[backward] this tape has run backward already; a tape serves one step",
                        UsageError);
-  CHECK_THROWS_WITH_AS(square(x), "[test_square] this tape has run backward; open a new one for the next step",
+  CHECK_THROWS_WITH_AS(squared(x), "[test_squared] this tape has run backward; open a new one for the next step",
                        UsageError);
   CHECK(values_of(x.gradient()) == std::vector<float>{2, 4});
 }
@@ -54,7 +55,7 @@ TEST_CASE("tape errors: a tape serves one step") {
 TEST_CASE("tape: updates of parameters run beside a tape that has run backward") {
   const Tensor x = leaf({1, 2});
   Tape tape;
-  tape.backward(sum(square(x)));
+  tape.backward(sum(squared(x)));
   const size_t nodes = tape.nodes().size();
   const std::vector<Tensor> parameters = {x}, gradients = {x.gradient()};
   CHECK(gradient_norm(gradients).item() == doctest::Approx(std::sqrt(20.0)));
@@ -72,12 +73,12 @@ TEST_CASE("tape errors: what cannot be a loss") {
     other = sum(x);
   }
   Tape tape;
-  CHECK_THROWS_WITH_AS(tape.backward(square(x)), "[backward] got a loss of shape [2], expected one element",
+  CHECK_THROWS_WITH_AS(tape.backward(squared(x)), "[backward] got a loss of shape [2], expected one element",
                        ShapeError);
   CHECK_THROWS_WITH_AS(tape.backward(other), "[backward] the loss was not computed on this tape", UsageError);
   CHECK_THROWS_AS(tape.backward(frozen), UsageError);
   CHECK_THROWS_AS(tape.backward(Tensor()), UsageError);
-  CHECK_THROWS_WITH_AS(tape.backward(square(frozen)),
+  CHECK_THROWS_WITH_AS(tape.backward(squared(frozen)),
                        "[backward] the loss depends on no tensor that requires a gradient", UsageError);
   tape.backward(sum(x));  // after all these refusals the tape is as good as new
   CHECK(values_of(x.gradient()) == std::vector<float>{1, 1});
@@ -86,12 +87,13 @@ TEST_CASE("tape errors: what cannot be a loss") {
 TEST_CASE("tape errors: a tensor of another open tape, also where it is a view of a leaf") {
   const Tensor x = leaf({1, 2});
   Tape outer;
-  const Tensor y = square(x), seen = reshape(x, {2, 1});
+  const Tensor y = squared(x), seen = reshape(x, {2, 1});
   Tape inner;
-  CHECK_THROWS_WITH_AS(square(y), "[tape] this [2] tensor was computed on another tape that is still open", UsageError);
-  CHECK_THROWS_WITH_AS(square(seen), "[tape] this [2, 1] tensor was computed on another tape that is still open",
+  CHECK_THROWS_WITH_AS(squared(y), "[tape] this [2] tensor was computed on another tape that is still open",
                        UsageError);
-  CHECK_NOTHROW(square(x));
+  CHECK_THROWS_WITH_AS(squared(seen), "[tape] this [2, 1] tensor was computed on another tape that is still open",
+                       UsageError);
+  CHECK_NOTHROW(squared(x));
 }
 
 TEST_CASE("tape errors: tapes of two threads never take each other's tensors for their own") {
@@ -99,7 +101,7 @@ TEST_CASE("tape errors: tapes of two threads never take each other's tensors for
   Tensor theirs;
   std::thread([&] {
     Tape tape;
-    theirs = square(x);
+    theirs = squared(x);
   }).join();
   Tape tape;
   const Tensor mine = scale(x, 3);
@@ -132,7 +134,7 @@ TEST_CASE("tape errors: a change that only a replay would see is refused, too") 
     const Scope block("block1");
     const Tensor y = x + w;  // addition reads nothing in backward
     const Scope inside("square");
-    loss = sum(square(y));
+    loss = sum(squared(y));
   }
   w.copy_from(leaf({5, 6}));
   // The scope is the replayed op's own, not the one of the op that asked for the replay.
@@ -163,7 +165,7 @@ TEST_CASE("tape errors: a result that was changed in place is refused where back
   const Tensor x = leaf({1, 2});
   Tape tape;
   const Tensor y = scale(x, 2);
-  const Tensor loss = sum(square(y));
+  const Tensor loss = sum(squared(y));
   y.copy_from(leaf({7, 7}));
   CHECK_THROWS_AS(tape.backward(loss), UsageError);
 }
@@ -171,8 +173,8 @@ TEST_CASE("tape errors: a result that was changed in place is refused where back
 TEST_CASE("tape errors: a view that the tape does not know of would lose its gradient") {
   const Tensor x = leaf({1, 2});
   Tape tape;
-  const Tensor y = square(x);
-  CHECK_THROWS_WITH_AS(square(y.view({2, 1})),
+  const Tensor y = squared(x);
+  CHECK_THROWS_WITH_AS(squared(y.view({2, 1})),
                        "[tape] this [2, 1] tensor is a view of a result that the tape does not know of, so no gradient "
                        "would pass it; use view() or reshape() instead of Tensor::view",
                        UsageError);
@@ -181,7 +183,7 @@ TEST_CASE("tape errors: a view that the tape does not know of would lose its gra
 TEST_CASE("tape errors: results of ops cannot become leaves") {
   const Tensor x = leaf({1, 2});
   Tape tape;
-  CHECK_THROWS_WITH_AS(square(x).set_requires_gradient(true),
+  CHECK_THROWS_WITH_AS(squared(x).set_requires_gradient(true),
                        "[tensor] only a leaf can be asked for gradients; this one is computed by an op", UsageError);
 }
 
@@ -241,7 +243,7 @@ TEST_CASE("check_finite: in backward, by the scope in which the op was recorded"
 TEST_CASE("check_finite: off, nothing is looked for") {
   const Tensor x = leaf({std::numeric_limits<float>::quiet_NaN()});
   Tape tape;
-  tape.backward(square(x));
+  tape.backward(squared(x));
   CHECK(std::isnan(x.gradient().item()));
 }
 
@@ -250,13 +252,15 @@ TEST_CASE("nodes carry the scope in which they were recorded") {
   Tape tape;
   {
     const CheckpointScope block("block1", x);
-    const Tensor y = square(x);
+    const Tensor y = squared(x);
     const Scope conv("conv");
-    square(y);
+    squared(y);
   }
-  square(x);
+  squared(x);
   REQUIRE(tape.nodes().size() == 3);
   CHECK(tape.nodes()[0].scope == "block1");
   CHECK(tape.nodes()[1].scope == "block1.conv");
   CHECK(tape.nodes()[2].scope.empty());
 }
+
+}  // namespace parabola::errors_test

@@ -13,8 +13,9 @@
 #include "tests/support/test.h"
 #include "tests/tape/test_ops.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::failure_test {
+
+using namespace test;
 
 namespace {
 
@@ -22,10 +23,10 @@ constexpr Checkpoint policies[] = {Checkpoint::none, Checkpoint::standard, Check
 
 Tensor net(const Tensor& x) {
   const Scope model("model");
-  const Tensor y = cube(square(noise(x)));
+  const Tensor y = cube(squared(noise(x)));
   const CheckpointScope block("block", y);
   const std::vector<Tensor> both = powers(reshape(y, {2, 2}));
-  return sum(square(scale(reshape(both[1], {4}), 2)) + y);
+  return sum(squared(scale(reshape(both[1], {4}), 2)) + y);
 }
 
 std::vector<float> gradient_of_step(const Tensor& x, Checkpoint checkpoint) {
@@ -79,7 +80,7 @@ TEST_CASE("failure: values that are held outlive the failed tape") {
     Tensor held;
     {
       Tape tape({.checkpoint = Checkpoint::blocks});
-      held = square(x);
+      held = squared(x);
       const Tensor loss = sum(cube(held));
       set_fault(Fault::backward);
       CHECK_THROWS_AS(tape.backward(loss), Error);
@@ -118,8 +119,10 @@ TEST_CASE("failure: memory that is not there, in forward and in backward") {
 TEST_CASE("failure: shapes that do not fit leave the tape usable") {
   const Tensor x = leaf({1, 2}), other = leaf({1, 2, 3});
   Tape tape;
-  const Tensor y = square(x);
+  const Tensor y = squared(x);
   CHECK_THROWS_AS(y + other, ShapeError);
   tape.backward(sum(y));
   CHECK(values_of(x.gradient()) == std::vector<float>{2, 4});
 }
+
+}  // namespace parabola::failure_test

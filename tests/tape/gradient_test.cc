@@ -9,8 +9,9 @@
 #include "engine/tape/tape.h"
 #include "tests/tape/test_ops.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::gradient_test {
+
+using namespace test;
 
 namespace {
 
@@ -21,7 +22,7 @@ using Floats = std::vector<float>;
 TEST_CASE("gradient: a chain") {
   const Tensor x = leaf({1, -2, 3});
   Tape tape;
-  tape.backward(sum(square(scale(relu(x), 3))));  // (3 relu(x))^2
+  tape.backward(sum(squared(scale(relu(x), 3))));  // (3 relu(x))^2
   CHECK(values_of(x.gradient()) == Floats{18, 0, 54});
 }
 
@@ -51,12 +52,12 @@ TEST_CASE("gradient: a value that is used more than once, in one op and in sever
   SUBCASE("twice in one op, which is not the only one") {
     Tape tape;
     const Tensor y = scale(x, 2), z = y * y;  // 4x^2 + 2x + (2x)^2
-    tape.backward(sum(z + y + square(y)));
+    tape.backward(sum(z + y + squared(y)));
     CHECK(values_of(x.gradient()) == Floats{18, 34, 50});
   }
   SUBCASE("in several ops") {
     Tape tape;
-    tape.backward(sum(scale(x, 2) + square(x) + cube(x)));
+    tape.backward(sum(scale(x, 2) + squared(x) + cube(x)));
     CHECK(values_of(x.gradient()) == Floats{2 + 2 + 3, 2 + 4 + 12, 2 + 6 + 27});
   }
   SUBCASE("a product of products") {
@@ -71,7 +72,7 @@ TEST_CASE("gradient: through views") {
   const Tensor x = leaf({1, 2, 3, 4});
   Tape tape;
   const Tensor y = scale(x, 2), matrix = reshape(y, {2, 2}), tail = view(matrix, {2}, 2);  // 2x3, 2x4
-  tape.backward(sum(square(tail)) + sum(y) + sum(matrix * matrix));
+  tape.backward(sum(squared(tail)) + sum(y) + sum(matrix * matrix));
   // 4x^2 of the last two, 2x of all, 4x^2 of all.
   CHECK(values_of(x.gradient()) == Floats{10, 18, 24 + 26, 32 + 34});
 }
@@ -110,8 +111,8 @@ TEST_CASE("gradient: several outputs, all used, some, or none") {
 TEST_CASE("gradient: nodes after the loss do not count") {
   const Tensor x = leaf({1, 2});
   Tape tape;
-  const Tensor loss = sum(square(x));
-  const Tensor later = square(loss) + sum(cube(x));
+  const Tensor loss = sum(squared(x));
+  const Tensor later = squared(loss) + sum(cube(x));
   tape.backward(loss);
   CHECK(values_of(x.gradient()) == Floats{2, 4});
 }
@@ -119,7 +120,7 @@ TEST_CASE("gradient: nodes after the loss do not count") {
 TEST_CASE("gradient: a loss that is used further counts only as a loss") {
   const Tensor x = leaf({3});
   Tape tape;
-  const Tensor y = square(x), more = scale(y, 5);
+  const Tensor y = squared(x), more = scale(y, 5);
   tape.backward(y);
   CHECK(values_of(x.gradient()) == Floats{6});
 }
@@ -162,7 +163,7 @@ TEST_CASE("gradient: a leaf that is thawed after its first use has the gradient 
 TEST_CASE("gradient: nothing for frozen leaves, and no backward above them") {
   const Tensor frozen = leaf({1, 2}, false), x = leaf({3, 4});
   Tape tape;
-  const Tensor features = cube(square(frozen));  // no leaf below it wants a gradient
+  const Tensor features = cube(squared(frozen));  // no leaf below it wants a gradient
   const Tensor loss = sum(features * x);
   calls = {};
   tape.backward(loss);
@@ -176,7 +177,7 @@ TEST_CASE("gradient: a result of a dead tape is a constant for the next one") {
   Tensor y;
   {
     Tape tape;
-    y = square(x);
+    y = squared(x);
   }
   Tape tape;
   tape.backward(sum(y * w));
@@ -241,11 +242,11 @@ TEST_CASE("gradient: tapes nest; each records what is applied while it is the in
   const Tensor x = leaf({2}), w = leaf({3});
   Tape outer;
   CHECK(Tape::current() == &outer);
-  const Tensor y = square(x);
+  const Tensor y = squared(x);
   {
     Tape inner;
     CHECK(Tape::current() == &inner);
-    inner.backward(square(w));
+    inner.backward(squared(w));
     CHECK(inner.nodes().size() == 1);
   }
   CHECK(Tape::current() == &outer);
@@ -259,7 +260,9 @@ TEST_CASE("gradient: scalars and empty tensors") {
   const Tensor x = Tensor::from(Floats{3}, {}), none = leaf({});
   x.set_requires_gradient(true);
   Tape tape;
-  tape.backward(square(x) + sum(square(none)));
+  tape.backward(squared(x) + sum(squared(none)));
   CHECK(x.gradient().item() == 6);
   CHECK(none.gradient().shape() == Shape{0});
 }
+
+}  // namespace parabola::gradient_test

@@ -8,7 +8,7 @@
 #include "engine/ops/unary.h"
 #include "engine/tape/plan.h"
 
-using namespace parabola;
+namespace parabola::in_place_test {
 
 namespace {
 
@@ -34,3 +34,5 @@ TEST_CASE("in place: not where a gradient is there already, or another term read
   tape.backward(sum(subtract(add(b, b), multiply(b, a))));  // (2 - a) e^a with a = -y
   for (int i = 0; i < 3; ++i) CHECK(y.gradient().at(i) == doctest::Approx(-(2 + 2 - 1) * std::exp(-2.0)));
 }
+
+}  // namespace parabola::in_place_test

@@ -12,8 +12,9 @@
 #include "engine/tape/tape.h"
 #include "tests/tape/test_ops.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::policy_test {
+
+using namespace test;
 
 namespace {
 
@@ -63,7 +64,7 @@ size_t tensors_kept(Checkpoint checkpoint, const Net& net) {
 // h6 square, save; reads h5
 Tensor six_ops(const Tensor& weight) {
   const Tensor x = Tensor::full({8}, 0.75, DType::f32, Category::inputs);
-  return square(scale(cube(relu(square(x * weight))), 2));
+  return squared(scale(cube(relu(squared(x * weight))), 2));
 }
 
 }  // namespace
@@ -102,9 +103,9 @@ TEST_CASE("policy: the input of a checkpoint scope stays where anything needs it
 TEST_CASE("policy: the input of a checkpoint scope stays under default, too, if it would have been evicted") {
   const auto net = [](bool marked, const Tensor& weight) {
     const Tensor y = relu(scale(weight, 2));
-    if (!marked) return square(y);
+    if (!marked) return squared(y);
     const CheckpointScope block("block", y);
-    return square(y);
+    return squared(y);
   };
   const Net plain = std::bind_front(net, false), marked = std::bind_front(net, true);
   CHECK(tensors_kept(Checkpoint::standard, plain) == 1);  // relu's input, to replay relu
@@ -118,7 +119,7 @@ TEST_CASE("policy: an explicit mark wins over the run's policy and the op's defa
   const auto net = [](Policy policy, const Tensor& weight) {
     const Tensor y = scale(weight, 2);
     const PolicyScope mark(policy);
-    return square(relu(y));
+    return squared(relu(y));
   };
   const Net automatic = std::bind_front(net, Policy::automatic), save = std::bind_front(net, Policy::save),
             recompute = std::bind_front(net, Policy::recompute);
@@ -137,14 +138,14 @@ TEST_CASE("policy: an explicit mark wins over the run's policy and the op's defa
 }
 
 TEST_CASE("policy: auxiliary results stay by default and are recomputed under blocks, whatever becomes of the output") {
-  const Net net = [](const Tensor& weight) { return square(cube(scale(weight, 2))); };
+  const Net net = [](const Tensor& weight) { return squared(cube(scale(weight, 2))); };
   CHECK(tensors_kept(Checkpoint::none, net) == 2);      // auxiliary, cube's output for square
   CHECK(tensors_kept(Checkpoint::standard, net) == 2);  // auxiliary, scale's output to replay cube's
   CHECK(tensors_kept(Checkpoint::blocks, net) == 0);
   const Net saved = [](const Tensor& weight) {
     const Tensor y = scale(weight, 2);
     const PolicyScope mark(Policy::save);
-    return square(cube(y));
+    return squared(cube(y));
   };
   CHECK(tensors_kept(Checkpoint::none, saved) == 2);
   CHECK(tensors_kept(Checkpoint::standard, saved) == 2);
@@ -153,7 +154,7 @@ TEST_CASE("policy: auxiliary results stay by default and are recomputed under bl
   const Net checkpointed = [](const Tensor& weight) {
     const Tensor y = cube(scale(weight, 2));
     const CheckpointScope block("block", y);
-    return square(y);
+    return squared(y);
   };
   CHECK(tensors_kept(Checkpoint::blocks, checkpointed) == 1);
   CHECK(run(Checkpoint::blocks, checkpointed).calls == Calls{.replay = 2, .backward = 3});
@@ -163,7 +164,7 @@ TEST_CASE("policy: auxiliary results stay by default and are recomputed under bl
 TEST_CASE("policy: views keep and release their bytes with the value they show") {
   const Net net = [](const Tensor& weight) {
     const Tensor y = relu(scale(weight, 2)), matrix = reshape(y, {2, 4});
-    return square(reshape(matrix, {8})) + square(y);
+    return squared(reshape(matrix, {8})) + squared(y);
   };
   CHECK(tensors_kept(Checkpoint::none, net) == 1);
   CHECK(tensors_kept(Checkpoint::standard, net) == 1);
@@ -173,7 +174,7 @@ TEST_CASE("policy: views keep and release their bytes with the value they show")
   const Net kept = [](const Tensor& weight) {
     const Tensor y = relu(scale(weight, 2));
     const CheckpointScope block("block", reshape(y, {4, 2}));  // a view marks the whole value
-    return square(y);
+    return squared(y);
   };
   CHECK(tensors_kept(Checkpoint::blocks, kept) == 1);
   CHECK(run(Checkpoint::blocks, kept).calls.replay == 0);
@@ -184,7 +185,7 @@ TEST_CASE("policy: several outputs, of which one is unused, one is held, one is 
   const Net net = [&](const Tensor& weight) {
     const std::vector<Tensor> y = powers(scale(weight, 2));
     held = y[0];
-    return square(y[1]);
+    return squared(y[1]);
   };
   for (const Checkpoint checkpoint : all_policies) {
     const Tensor weight = leaf({1, 2, 3, 4, 5, 6, 7, 8});
@@ -208,7 +209,7 @@ TEST_CASE("policy: a value that is held is there, and is replayed by nobody") {
   for (const Checkpoint checkpoint : all_policies) {
     const Tensor weight = leaf({1, 2});
     Tape tape({.checkpoint = checkpoint});
-    const Tensor y = scale(weight, 2), z = relu(y), loss = sum(square(z));
+    const Tensor y = scale(weight, 2), z = relu(y), loss = sum(squared(z));
     calls = {};
     tape.backward(loss);
     CHECK(calls == Calls{.backward = 2});
@@ -255,7 +256,7 @@ TEST_CASE("policy: backward frees a value with its last use, long before the tur
     const size_t before = activation_bytes() - tensor;
     {
       const PolicyScope mark(Policy::recompute);
-      for (int i = 0; i < 6; ++i) y = square(y);
+      for (int i = 0; i < 6; ++i) y = squared(y);
     }
     const Tensor loss = sum(scale(y, 1)) + use(early);
     y = early = Tensor();
@@ -266,7 +267,7 @@ TEST_CASE("policy: backward frees a value with its last use, long before the tur
   const Tensor zero = leaf({0}, false);
   const size_t chain = 5 * tensor + 2 * tensor + loss_bytes;
   const auto nothing = [&](const Tensor&) { return sum(zero); };
-  const auto read = [&](const Tensor& early) { return sum(square(early)); };
+  const auto read = [&](const Tensor& early) { return sum(squared(early)); };
   const auto claimed = [&](const Tensor& early) {
     relu(early);  // leads nowhere, but that it does is known only now
     return sum(zero);
@@ -277,7 +278,7 @@ TEST_CASE("policy: backward frees a value with its last use, long before the tur
 }
 
 TEST_CASE("policy: random ops draw the same numbers in a replay, and others in another step or node") {
-  const Net net = [](const Tensor& weight) { return square(noise(square(noise(weight)))); };
+  const Net net = [](const Tensor& weight) { return squared(noise(squared(noise(weight)))); };
   const Floats gradient = run(Checkpoint::none, net).gradient;
   for (const Checkpoint checkpoint : all_policies) CHECK(run(checkpoint, net).gradient == gradient);
   CHECK(run(Checkpoint::blocks, net).calls.replay == 3);
@@ -297,7 +298,7 @@ TEST_CASE("policy: what an op changes in place, it changes once") {
     const Tensor weight = leaf({1, 2}), counter = leaf({0}, false);
     Tape tape({.checkpoint = checkpoint});
     Tensor y = weight;
-    for (int i = 0; i < 3; ++i) y = square(count(y, counter));
+    for (int i = 0; i < 3; ++i) y = squared(count(y, counter));
     tape.backward(sum(y));
     CHECK(counter.item() == 3);
     CHECK(values_of(weight.gradient()) == Floats{8, 1024});
@@ -310,7 +311,7 @@ TEST_CASE("policy: work is counted, that of replays apart") {
     const Tensor weight = leaf({1, 2, 3, 4, 5, 6, 7, 8}), frozen = leaf({1, 2, 3, 4, 5, 6, 7, 8}, false);
     work = {};
     Tape tape({.checkpoint = checkpoint});
-    const Tensor loss = sum(square(scale(square(weight), 2)));
+    const Tensor loss = sum(squared(scale(squared(weight), 2)));
     cube(frozen);
     CHECK(work.flops == 2 * 8 * 4 + 8);  // 4 ops of the tests at 2 a element, the sum at 1
     tape.backward(loss);
@@ -347,3 +348,5 @@ TEST_CASE("policy: a checkpoint scope of an absent tensor, a leaf, or without a 
   const CheckpointScope absent("absent", Tensor()), block("block", x);
   CHECK(Scope::current() == "absent.block");
 }
+
+}  // namespace parabola::policy_test

@@ -11,8 +11,9 @@
 #include "tests/support/test.h"
 #include "tests/tape/random_net.h"
 
-using namespace parabola;
-using namespace parabola::test;
+namespace parabola::property_test {
+
+using namespace test;
 
 namespace {
 
@@ -142,3 +143,5 @@ TEST_CASE("property: random nets under random policies have the same bits, keep 
     CHECK(run(seed, Checkpoint::blocks, false) == expected);
   }
 }
+
+}  // namespace parabola::property_test

@@ -51,7 +51,7 @@ class RandomNet {
       if (held.size() > 2 && net_.below(3) == 0)
         held.erase(held.begin() + net_.below(static_cast<uint32_t>(held.size())));
     }
-    Tensor total = square(leaves[0]);
+    Tensor total = squared(leaves[0]);
     for (const Tensor& value : held)
       if (net_.below(2) == 0) total = scale(total + value, 0.5F);
     if (!holds) held.clear();
@@ -71,7 +71,7 @@ class RandomNet {
       case 0: return held.push_back(scale(x + y, 0.5F));
       case 1: return held.push_back(x * y);
       case 2: return held.push_back(relu(x));
-      case 3: return held.push_back(square(x));
+      case 3: return held.push_back(squared(x));
       case 4: return held.push_back(cube(x));
       case 5: return held.push_back(noise(x));
       case 6: return held.push_back(scale(x, -0.75F));

@@ -8,7 +8,7 @@
 #include "engine/ops/view.h"
 #include "tests/support/test.h"
 
-namespace parabola {
+namespace parabola::report_test {
 namespace {
 
 // linear -> relu -> linear -> reshape -> sum, in scopes; the first layer's result is the relu's only input.
@@ -85,4 +85,4 @@ TEST_CASE("report: an explicit mark is told as such") {
   CHECK(row(StepReport(tape), "relu").why == "marked");
 }
 
-}  // namespace parabola
+}  // namespace parabola::report_test

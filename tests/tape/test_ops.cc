@@ -72,8 +72,8 @@ const OpDef scale_op = {
             }},
 };
 
-const OpDef square_op = {
-    .name = "test_square",
+const OpDef squared_op = {
+    .name = "test_squared",
     .layout = same,
     .cost = cost,
     .needs = reads_input,
@@ -168,7 +168,7 @@ const OpDef count_op = {
 };
 
 Tensor scale(const Tensor& x, float factor) { return apply(scale_op, {x}, factor); }
-Tensor square(const Tensor& x) { return apply(square_op, {x}); }
+Tensor squared(const Tensor& x) { return apply(squared_op, {x}); }
 Tensor cube(const Tensor& x) { return apply(cube_op, {x}); }
 std::vector<Tensor> powers(const Tensor& x) { return apply(powers_op, std::span<const Tensor>(&x, 1)); }
 Tensor noise(const Tensor& x) { return apply(noise_op, {x}); }

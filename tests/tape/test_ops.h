@@ -2,7 +2,7 @@
 // written as a user would write one, outside of the engine.
 //   op       y                           backward reads    default policy
 //   scale    factor * x                  nothing           save
-//   square   x * x                       the input         save
+//   squared  x * x                       the input         save
 //   cube     x * x * x                   auxiliary x * x   recompute
 //   powers   x * x and x * x * x         the input         recompute
 //   noise    x * u, u drawn in [0, 1)    nothing           recompute
@@ -15,10 +15,10 @@
 
 namespace parabola::test {
 
-extern const OpDef scale_op, square_op, cube_op, powers_op, noise_op, count_op;
+extern const OpDef scale_op, squared_op, cube_op, powers_op, noise_op, count_op;
 
 Tensor scale(const Tensor& x, float factor);
-Tensor square(const Tensor& x);
+Tensor squared(const Tensor& x);
 Tensor cube(const Tensor& x);
 std::vector<Tensor> powers(const Tensor& x);
 Tensor noise(const Tensor& x);
