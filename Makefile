@@ -251,8 +251,8 @@ run_emulated = $(call run_tests,$(BUILD)/emulated-counts,$(EMULATED),ASAN_OPTION
 emulated-counts: $(EMULATED)
 	@$(run_emulated)
 
-# Both suites on two cores: the cases of the apps take as long as all others and the emulated grid together, whose lines come
-# when they have ended.
+# Both suites on two cores: with sanitizers the cases of the apps are about half of the tests' time, which alone is longer than
+# the emulated grid's. So they run beside the grid and all others, whose lines come at the end.
 BOTH_COUNTS := test-counts apps-counts emulated-counts
 APP_CASES   := '*tests/apps/*'
 both-suites: all $(TUTORIAL) $(TESTS) $(EMULATED)
