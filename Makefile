@@ -145,7 +145,7 @@ UNAIDED     := apps/common/flags.cc
 
 # ---- Rules. One short line for each file; V=1 shows the commands instead.
 Q   := $(if $(V),,@)
-say  = @$(if $(V),:,printf '  %-4s %s\n' $(1) $(2))
+say  = @$(if $(V),:,printf '  %-4s %s\n' $(1) '$(2)')
 
 $(PRECOMPILED): $(BUILD)/flags
 	$(Q)printf '#include %s\n' $(FREQUENT:%='%') >$(@:.gch=)
@@ -282,24 +282,28 @@ run_emulated = $(call run_tests,$(BUILD)/emulated-counts,$(EMULATED),ASAN_OPTION
 emulated-counts: $(EMULATED)
 	@$(run_emulated)
 
-# Both suites at once, each of which keeps one core busy; the second one's lines come when the first has ended.
+# Both suites on two cores: with sanitizers the cases of the apps are about half of the tests' time, which alone is longer than
+# the emulated grid's. So they run beside the grid and all others, whose lines come at the end.
+BOTH_COUNTS := test-counts apps-counts emulated-counts
+APP_CASES   := '*tests/apps/*'
 both-suites: all $(TUTORIAL) $(TESTS) $(EMULATED)
 both-counts: both-suites
-	@{ $(run_emulated); } >$(BUILD)/emulated-log 2>&1 & \
-	  $(call run_tests,$(BUILD)/test-counts,$(TESTS)); wait; \
-	  echo 'CUDA kernels on the emulated grid, under the same:'; cat $(BUILD)/emulated-log
+	@{ echo 'CUDA kernels on the emulated grid, under the same:'; $(run_emulated); \
+	    echo 'all but the apps:'; $(call run_tests,$(BUILD)/test-counts,$(TESTS) --source-file-exclude=$(APP_CASES)); \
+	  } >$(BUILD)/both-log 2>&1 & \
+	  $(call run_tests,$(BUILD)/apps-counts,$(TESTS) --source-file=$(APP_CASES)); wait; cat $(BUILD)/both-log
 
 # The long cases leave part of the cores idle, which build meanwhile what the sanitizers need, at the lowest priority: no case
 # looks at the clock, and memory is counted for each process. What fails to build there fails again, and is shown, afterwards.
 CHECKED := build-address-undefined
 test-long: all $(TUTORIAL) $(TESTS)
-	@mkdir -p $(CHECKED) && echo 0 1 0 | tee $(CHECKED)/test-counts >$(CHECKED)/emulated-counts
+	@mkdir -p $(CHECKED) && echo 0 1 0 | tee $(BOTH_COUNTS:%=$(CHECKED)/%) >/dev/null
 	@echo 'with the long cases:'
 	@nice -n 19 $(MAKE) SAN=address,undefined PARABOLA_FOUND=yes both-suites >$(CHECKED)/build-log 2>&1 & \
 	  $(call run_tests,$(BUILD)/test-long-counts,$(TESTS),PARABOLA_LONG=1); wait
 	@echo 'under AddressSanitizer and UndefinedBehaviorSanitizer:'
 	@$(MAKE) SAN=address,undefined PARABOLA_FOUND=yes both-counts || true
-	@$(call sum_tests,$(BUILD)/test-long-counts $(CHECKED)/test-counts $(CHECKED)/emulated-counts)
+	@$(call sum_tests,$(BUILD)/test-long-counts $(BOTH_COUNTS:%=$(CHECKED)/%))
 
 # ---- On a GPU: docs/gpu.md. The script builds for the chip that is there, once it has found one.
 PART   ?= all
