@@ -47,7 +47,9 @@ TEST_FLAGS := -DDOCTEST_CONFIG_SUPER_FAST_ASSERTS
 # What spends no time worth naming when it runs, but a third of the build's when compiled with -O3 (CLI11, JSON, doctest).
 COLD := apps/% tests/% engine/core/% engine/io/% engine/tape/% layers/% optim/% \
         $(filter-out data/augment.cc data/preprocess.cc data/resize.cc,$(wildcard data/*.cc))
-COLD_FLAGS := $(if $(SAN),-O1,-Og)
+# With sanitizers the compiler itself is slow: what tests and apps do in between is not worth its time.
+level = $(if $(filter $(HOT),$(1)),-O3,$(if $(and $(SAN),$(filter tests/% apps/%,$(1)),$(object-of-$(1))),-O0, \
+          $(if $(and $(SAN),$(filter tests/emulated/%,$(1))),,$(if $(filter $(COLD),$(1)),-Og))))
 
 # ---- CUDA: used where nvcc >= 12 is found; CUDA=0 leaves it out, CUDA=1 insists.
 NVCC         := $(if $(filter 0,$(CUDA)),,$(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc)))
@@ -58,7 +60,7 @@ $(error CUDA=1 needs nvcc 12 or newer: found $(or $(strip $(NVCC) $(NVCC_VERSION
 endif
 # CUDA only adds objects, so all goals share one build folder. These do without them, to be quick, unless CUDA=1 or
 # PARABOLA_TEST_DEVICE asks for them; an app that `make` has linked with them stays as it is as long as it is up to date.
-WITHOUT_CUDA := test test-counts bench demo tutorial chapters docs found format lint clean help
+WITHOUT_CUDA := test bench demo tutorial chapters docs found format lint clean help
 WITH_CUDA    := $(and $(NVCC_FITS),$(if $(SAN),,yes),$(or $(filter 1,$(CUDA)),$(filter cuda%,$(PARABOLA_TEST_DEVICE)), \
                   $(filter-out $(WITHOUT_CUDA),$(or $(MAKECMDGOALS),all))))
 # Compute capabilities without the dot. Chips between two run the code of the lower one, newer ones compile the newest's for
@@ -130,7 +132,7 @@ TEST_CUDA_OBJECTS := $(patsubst %,$(BUILD)/obj/%.o,$(filter-out tests/emulated/%
 EMULATED_OBJECTS  := $(patsubst %,$(BUILD)/obj/emulated/%.o,$(EMULATED_SOURCES))
 EMULATED          := $(BUILD)/bin/tests_emulated
 
-.PHONY: all found demo tutorial chapters docs test test-long test-counts emulated-counts both-suites both-counts bench gpu-check install soak format lint formatted clean help FORCE
+.PHONY: all found demo tutorial chapters docs test test-long checked-suites checked-counts bench gpu-check install soak format lint formatted clean help FORCE
 .DELETE_ON_ERROR:
 all: $(LIBRARY) $(APPS)
 
@@ -151,18 +153,17 @@ $(PRECOMPILED): $(BUILD)/flags
 	$(Q)printf '#include %s\n' $(FREQUENT:%='%') >$(@:.gch=)
 	$(Q)$(CXX) $(CXXFLAGS) $(INCLUDES) -MMD -MP -x c++-header $(@:.gch=) -o $@
 
+# $(call compile,file): the command that compiles $<, with the flags of the file.
+compile = $(CXX) $(CXXFLAGS) $(if $(filter $(UNAIDED) $(HOT),$(1)),,$(PRECOMPILED:%.gch=-include %)) -fmacro-prefix-map=./= \
+            $(INCLUDES) $(if $(filter tests/%,$(1)),$(TEST_FLAGS)) $(call level,$(1)) -MMD -MP -c $< -o $@
 $(filter-out $(call objects,$(UNAIDED)),$(OBJECTS) $(BATCH_OBJECTS)): $(PRECOMPILED)
 $(OBJECTS): $(BUILD)/obj/%.o: %.cc $(BUILD)/flags
 	$(call say,C++,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CXX) $(CXXFLAGS) $(if $(filter $(UNAIDED) $(HOT),$<),,$(PRECOMPILED:%.gch=-include %)) \
-	  $(INCLUDES) $(if $(filter tests/%,$<),$(TEST_FLAGS)) $(if $(filter $(COLD),$<),$(COLD_FLAGS)) $(if $(filter $(HOT),$<),-O3) \
-	  -MMD -MP -c $< -o $@
-
+	$(Q)$(call compile,$<)
 $(BATCH_OBJECTS): $(BUILD)/obj/%.o: $(BUILD)/obj/%.cc $(BUILD)/flags
-	$(call say,C++,'$*: $(notdir $(files-of-$*))')
-	$(Q)$(CXX) $(CXXFLAGS) $(PRECOMPILED:%.gch=-include %) -fmacro-prefix-map=./= $(INCLUDES) \
-	  $(if $(filter tests/%,$*),$(TEST_FLAGS)) $(COLD_FLAGS) -MMD -MP -c $< -o $@
+	$(call say,C++,$*: $(notdir $(files-of-$*)))
+	$(Q)$(call compile,$(firstword $(files-of-$*)))
 
 $(LIBRARY): $(call objects,$(LIBRARY_SOURCES)) $(BUILD)/sources
 	$(call say,AR,$@)
@@ -199,7 +200,7 @@ $(APPS) $(TUTORIAL) $(TESTS) $(EMULATED):
 # compiler's predefined macros tell its version and what -march=native stands for); a removed source, what it was linked into.
 update = mkdir -p $(@D) && { $(1); } >$@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
 $(BUILD)/flags: FORCE | found
-	@$(call update,echo '$(CXX) $(CXXFLAGS) $(INCLUDES) $(FREQUENT) $(TEST_FLAGS) $(LDFLAGS) $(COLD_FLAGS): $(COLD) -O3: $(HOT)'; $(CXX) $(CXXFLAGS) -dM -E -x c++ /dev/null)
+	@$(call update,echo '$(CXX) $(CXXFLAGS) $(INCLUDES) $(FREQUENT) $(TEST_FLAGS) $(LDFLAGS) $(foreach file,$(HOT) $(COLD),$(file) $(call level,$(file)))'; $(CXX) $(CXXFLAGS) -dM -E -x c++ /dev/null)
 $(BUILD)/sources: FORCE
 	@$(call update,echo '$(LIBRARY_SOURCES) $(COMMON_SOURCES) $(BENCH_SOURCES) $(TEST_SOURCES) $(EMULATED_TESTS) $(EMULATED_SOURCES)')
 $(BUILD)/cuda-flags: FORCE | found
@@ -271,39 +272,36 @@ run_tests = mkdir -p $(dir $(1)) && echo 0 1 0 >$(1) && \
 sum_tests = awk '{ passed += $$1; failed += $$2; skipped += $$3 } \
   END { printf "tests: %d passed, %d failed, %d skipped\n", passed, failed, skipped; exit failed > 0 }' $(1)
 
-test: test-counts
-	@$(call sum_tests,$(BUILD)/test-counts)
+# The cases of the apps take half of the time, and hardly more than one core: they run beside $(3), if any, and all others,
+# whose lines come at the end. $(1): environment of the tests; $(2): their program.
+APP_CASES := '*tests/apps/*'
+run_suites = { $(3) echo 'all but the apps:'; $(call run_tests,$(BUILD)/test-counts,$(2) --source-file-exclude=$(APP_CASES),$(1)); \
+  } >$(BUILD)/tests-log 2>&1 & \
+  $(call run_tests,$(BUILD)/apps-counts,$(2) --source-file=$(APP_CASES),$(1)); wait; cat $(BUILD)/tests-log
+COUNTS := test-counts apps-counts
 
-test-counts: all $(TUTORIAL) $(TESTS)
-	@$(call run_tests,$(BUILD)/test-counts,$(TESTS))
+test: all $(TUTORIAL) $(TESTS)
+	@$(call run_suites,,$(TESTS))
+	@$(call sum_tests,$(COUNTS:%=$(BUILD)/%))
 
 # Every kernel on the emulated grid. Fibres would make the search for uses of dead stack frames several times as slow.
 run_emulated = $(call run_tests,$(BUILD)/emulated-counts,$(EMULATED),ASAN_OPTIONS=exitcode=86:detect_stack_use_after_return=0)
-emulated-counts: $(EMULATED)
-	@$(run_emulated)
 
-# Both suites on two cores: with sanitizers the cases of the apps are about half of the tests' time, which alone is longer than
-# the emulated grid's. So they run beside the grid and all others, whose lines come at the end.
-BOTH_COUNTS := test-counts apps-counts emulated-counts
-APP_CASES   := '*tests/apps/*'
-both-suites: all $(TUTORIAL) $(TESTS) $(EMULATED)
-both-counts: both-suites
-	@{ echo 'CUDA kernels on the emulated grid, under the same:'; $(run_emulated); \
-	    echo 'all but the apps:'; $(call run_tests,$(BUILD)/test-counts,$(TESTS) --source-file-exclude=$(APP_CASES)); \
-	  } >$(BUILD)/both-log 2>&1 & \
-	  $(call run_tests,$(BUILD)/apps-counts,$(TESTS) --source-file=$(APP_CASES)); wait; cat $(BUILD)/both-log
+checked-suites: all $(TUTORIAL) $(TESTS) $(EMULATED)
+checked-counts: checked-suites
+	@$(call run_suites,,$(TESTS),echo 'CUDA kernels on the emulated grid:'; $(run_emulated);)
 
 # The long cases leave part of the cores idle, which build meanwhile what the sanitizers need, at the lowest priority: no case
 # looks at the clock, and memory is counted for each process. What fails to build there fails again, and is shown, afterwards.
-CHECKED := build-address-undefined
+CHECKED        := build-address-undefined
+CHECKED_COUNTS := $(addprefix $(CHECKED)/,$(COUNTS) emulated-counts)
 test-long: all $(TUTORIAL) $(TESTS)
-	@mkdir -p $(CHECKED) && echo 0 1 0 | tee $(BOTH_COUNTS:%=$(CHECKED)/%) >/dev/null
-	@echo 'with the long cases:'
-	@nice -n 19 $(MAKE) SAN=address,undefined PARABOLA_FOUND=yes both-suites >$(CHECKED)/build-log 2>&1 & \
-	  $(call run_tests,$(BUILD)/test-long-counts,$(TESTS),PARABOLA_LONG=1); wait
+	@mkdir -p $(CHECKED) && echo 0 1 0 | tee $(CHECKED_COUNTS) >/dev/null
+	@nice -n 19 $(MAKE) SAN=address,undefined PARABOLA_FOUND=yes checked-suites >$(CHECKED)/build-log 2>&1 & \
+	  echo 'with the long cases:'; $(call run_suites,PARABOLA_LONG=1,$(TESTS))
 	@echo 'under AddressSanitizer and UndefinedBehaviorSanitizer:'
-	@$(MAKE) SAN=address,undefined PARABOLA_FOUND=yes both-counts || true
-	@$(call sum_tests,$(BUILD)/test-long-counts $(BOTH_COUNTS:%=$(CHECKED)/%))
+	@$(MAKE) SAN=address,undefined PARABOLA_FOUND=yes checked-counts || true
+	@$(call sum_tests,$(COUNTS:%=$(BUILD)/%) $(CHECKED_COUNTS))
 
 # ---- On a GPU: docs/gpu.md. The script builds for the chip that is there, once it has found one.
 PART   ?= all

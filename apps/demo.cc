@@ -48,7 +48,7 @@ struct Sizes {
 };
 
 Sizes sizes_for(const Flags& flags) {
-  const int64_t base = flags.images.value_or(5000);
+  const int64_t base = flags.images.value_or(4000);
   const auto share = [&](int64_t part) { return std::max<int64_t>(1, base / part); };
   return {base, flags.epochs.value_or(3), 2 * share(5), share(5), share(10)};
 }

@@ -36,6 +36,9 @@ Device test_device();
 // by an option. It may print lines of its own, and returns whether all is well.
 void at_the_end(bool (*check)(bool complete));
 
+// Whether an option has left out a case of a file whose path holds `folder`, of those that would have run by now.
+bool left_out(const std::string& folder);
+
 // Folder of the development data: PARABOLA_DATA, by default ../shared/data. Empty where there is none.
 std::string data_folder();
 
