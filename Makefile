@@ -416,6 +416,7 @@ CUDA_ARCHS=...    compute capabilities to compile for ($(CUDA_ARCHS); native: th
 ARCH=x86-64-v3    for another machine type than this one (native)
 DEPS=DIR          headers and data unpacked by third_party/install.sh --prefix DIR
 PARABOLA_DATA=DIR development data for the tests (../shared/data)
+BATCHES=0         every file compiles by itself: slower from nothing, faster where one file changes
 V=1               shows the commands
 Not built yet: make soak
 endef
