@@ -143,7 +143,7 @@ class Tape final : private StorageOwner {
   void use(Storage& storage) { storage.last_use = ++clock_; }
   void make_room(std::string_view who, size_t request, Device device);
   Storage* least_worth(Device device);
-  double replay_cost(const Storage& storage);
+  double replay_cost(const Storage& storage, bool is_output);
   bool can_replay(const Node& node) const;
   void require_progress(const Node& node, Device device);
   [[noreturn]] void refuse(std::string_view who, const std::string& what, Device device) const;

@@ -2,6 +2,8 @@
 #include <cmath>
 
 #include "engine/core/error.h"
+#include "engine/ops/batch_norm.h"
+#include "engine/ops/relu.h"
 #include "engine/tape/executor.h"
 #include "engine/tape/solver.h"
 #include "tests/support/test.h"
@@ -68,6 +70,23 @@ std::vector<float> gradient_of_chain(const TapeOptions& options, int length, siz
 }
 
 }  // namespace
+
+TEST_CASE("budget: results are evicted before the few bytes of statistics that make their replay cheap") {
+  const Tensor x = Tensor::full({64, 32}, 1, DType::f32, Category::inputs), one = Tensor::full({32}, 1),
+               zero = Tensor::full({32}, 0), mean = Tensor::full({32}, 0), variance = Tensor::full({32}, 1);
+  x.set_requires_gradient(true);
+  const size_t before = activation_bytes();
+  Tape tape({.memory_budget = before + 5 * x.bytes()});
+  Tensor y = x;
+  for (int i = 0; i < 8; ++i) y = relu(batch_norm(y, one, zero, mean, variance, {.training = true}));
+  int evicted = 0, lost = 0;
+  for (const Node& node : tape.nodes()) {
+    for (const int value : node.outputs) evicted += !tape.storage_of(value).resident();
+    for (const int value : node.auxiliary) lost += !tape.storage_of(value).resident();
+  }
+  CHECK(evicted >= 8);
+  CHECK(lost == 0);
+}
 
 TEST_CASE("budget: a chain in ever less memory has the same bits and never more bytes than allowed") {
   constexpr int length = 30;
