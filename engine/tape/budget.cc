@@ -52,15 +52,16 @@ Storage* Tape::least_worth(Device device) {
                           storage->handles() == 0 && storage->locks == 0 && storage->device() == device;
         if (!free || !can_replay(node)) continue;
         const double age = static_cast<double>(clock_ - storage->last_use + 1);
-        const double worth = replay_cost(*storage, list == &node.outputs) / (static_cast<double>(storage->bytes()) * age);
+        const double worth =
+            replay_cost(*storage, list == &node.outputs) / (static_cast<double>(storage->bytes()) * age);
         if (!best || worth < least) best = storage, least = worth;
       }
   }
   return best;
 }
 
-// What it takes to have a result again: its producer's work and that of all evicted ancestors. Nothing for an output of a
-// node that will be replayed anyhow; its auxiliary results, while they are there, spare that replay its work.
+// What it takes to have a result again: its producer's work and that of all evicted ancestors. Nothing for an output of
+// a node that will be replayed anyhow; its auxiliary results, while they are there, spare that replay its work.
 double Tape::replay_cost(const Storage& target, bool is_output) {
   if (is_output && nodes_[static_cast<size_t>(target.producer)].waits) return 1;
   seen_.resize(nodes_.size());
