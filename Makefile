@@ -102,18 +102,16 @@ EMULATED_TESTS   := $(wildcard tests/emulated/*.cc) tests/main.cc $(wildcard tes
 BATCHES := 1
 APART   := apps/common/flags.cc tests/main.cc tests/layers/golden_test.cc tests/layers/device_test.cc
 RANGES  := 1-12 13-24 25-36 37-48 49-60
-define batch
-$(foreach file,$(2),$(eval object-of-$(file) := $(BUILD)/obj/$(1).o))
-$(eval files-of-$(1) := $(2))
-$(eval BATCH_OBJECTS += $(BUILD)/obj/$(1).o)
-endef
 in_folder = $(foreach file,$(2),$(if $(filter $(1),$(dir $(file))),$(file)))
 in_range  = $(wordlist $(firstword $(subst -, ,$(1))),$(lastword $(subst -, ,$(1))),$(2))
+# $(call batch,name,files), where there are files.
+define batch
+$(if $(2),$(eval files-of-$(1) := $(2))$(eval BATCH_OBJECTS += $(BUILD)/obj/$(1).o))
+$(foreach file,$(2),$(eval object-of-$(file) := $(BUILD)/obj/$(1).o))
+endef
 # $(call batch_all,prefix,files): in every folder the files 1 to 12 as folder/prefix1-12, and so on.
 batch_all = $(foreach folder,$(sort $(dir $(2))),$(foreach range,$(RANGES), \
-              $(foreach files,$(call no_spaces,$(call in_range,$(range),$(call in_folder,$(folder),$(2)))), \
-                $(call batch,$(folder)$(1)$(range),$(subst |, ,$(files))))))
-no_spaces = $(subst $(eval) ,|,$(strip $(1)))
+              $(call batch,$(folder)$(1)$(range),$(call in_range,$(range),$(call in_folder,$(folder),$(2))))))
 ifeq ($(BATCHES),1)
 cold_files = $(sort $(filter-out $(APART),$(filter $(COLD),$(1))))
 $(call batch_all,batch-,$(call cold_files,$(LIBRARY_SOURCES) $(COMMON_SOURCES) $(TEST_SOURCES)))
