@@ -47,9 +47,9 @@ TEST_FLAGS := -DDOCTEST_CONFIG_SUPER_FAST_ASSERTS
 # What spends no time worth naming when it runs, but a third of the build's when compiled with -O3 (CLI11, JSON, doctest).
 COLD := apps/% tests/% engine/core/% engine/io/% engine/tape/% layers/% optim/% \
         $(filter-out data/augment.cc data/preprocess.cc data/resize.cc,$(wildcard data/*.cc))
-# With sanitizers the compiler itself is slow: what tests and apps do in between is not worth its time.
-level = $(if $(filter $(HOT),$(1)),-O3,$(if $(and $(SAN),$(filter tests/% apps/%,$(1)),$(object-of-$(1))),-O0, \
-          $(if $(and $(SAN),$(filter tests/emulated/%,$(1))),,$(if $(filter $(COLD),$(1)),-Og))))
+# With sanitizers the compiler itself is slow: what most tests and the apps do is not worth its time.
+level = $(if $(filter $(HOT),$(1)),-O3,$(if $(SAN),$(if $(and $(object-of-$(1)),$(filter-out tests/ops/%,$(filter tests/% apps/%,$(1)))),-O0), \
+          $(if $(filter $(COLD),$(1)),-Og)))
 
 # ---- CUDA: used where nvcc >= 12 is found; CUDA=0 leaves it out, CUDA=1 insists.
 NVCC         := $(if $(filter 0,$(CUDA)),,$(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc)))
@@ -263,31 +263,18 @@ tutorial: chapters
 docs:
 	@docs/ops.sh
 
-# ---- Tests. Each run leaves its counts (passed, failed, skipped) in a file, and the last line sums them up. A run counts as
-# one failure until it has said otherwise, and so does one that ends badly without a failed case (a sanitizer's report).
-run_tests = mkdir -p $(dir $(1)) && echo 0 1 0 >$(1) && \
-  { $(3) PARABOLA_TEST_COUNTS=$(1) $(2) || sed -i 's/^\([0-9]*\) 0 /\1 1 /' $(1); }
+# ---- Tests, in parts that keep all cores busy: tests/suites.sh. The last line sums up their counts.
 sum_tests = awk '{ passed += $$1; failed += $$2; skipped += $$3 } \
   END { printf "tests: %d passed, %d failed, %d skipped\n", passed, failed, skipped; exit failed > 0 }' $(1)
-
-# The cases of the apps take half of the time, and hardly more than one core: they run beside $(3), if any, and all others,
-# whose lines come at the end. $(1): environment of the tests; $(2): their program.
-APP_CASES := '*tests/apps/*'
-run_suites = { $(3) echo 'all but the apps:'; $(call run_tests,$(BUILD)/test-counts,$(2) --source-file-exclude=$(APP_CASES),$(1)); \
-  } >$(BUILD)/tests-log 2>&1 & \
-  $(call run_tests,$(BUILD)/apps-counts,$(2) --source-file=$(APP_CASES),$(1)); wait; cat $(BUILD)/tests-log
-COUNTS := test-counts apps-counts
+COUNTS := apps-counts ops-counts rest-counts
 
 test: all $(TUTORIAL) $(TESTS)
-	@$(call run_suites,,$(TESTS))
+	@tests/suites.sh $(BUILD) apps rest ops
 	@$(call sum_tests,$(COUNTS:%=$(BUILD)/%))
-
-# Every kernel on the emulated grid. Fibres would make the search for uses of dead stack frames several times as slow.
-run_emulated = $(call run_tests,$(BUILD)/emulated-counts,$(EMULATED),ASAN_OPTIONS=exitcode=86:detect_stack_use_after_return=0)
 
 checked-suites: all $(TUTORIAL) $(TESTS) $(EMULATED)
 checked-counts: checked-suites
-	@$(call run_suites,,$(TESTS),echo 'CUDA kernels on the emulated grid:'; $(run_emulated);)
+	@tests/suites.sh $(BUILD) emulated apps rest ops
 
 # The long cases leave part of the cores idle, which build meanwhile what the sanitizers need, at the lowest priority: no case
 # looks at the clock, and memory is counted for each process. What fails to build there fails again, and is shown, afterwards.
@@ -295,8 +282,9 @@ CHECKED        := build-address-undefined
 CHECKED_COUNTS := $(addprefix $(CHECKED)/,$(COUNTS) emulated-counts)
 test-long: all $(TUTORIAL) $(TESTS)
 	@mkdir -p $(CHECKED) && echo 0 1 0 | tee $(CHECKED_COUNTS) >/dev/null
+	@echo 'with the long cases:'
 	@nice -n 19 $(MAKE) SAN=address,undefined PARABOLA_FOUND=yes checked-suites >$(CHECKED)/build-log 2>&1 & \
-	  echo 'with the long cases:'; $(call run_suites,PARABOLA_LONG=1,$(TESTS))
+	  PARABOLA_LONG=1 tests/suites.sh $(BUILD) rest apps ops; wait
 	@echo 'under AddressSanitizer and UndefinedBehaviorSanitizer:'
 	@$(MAKE) SAN=address,undefined PARABOLA_FOUND=yes checked-counts || true
 	@$(call sum_tests,$(COUNTS:%=$(BUILD)/%) $(CHECKED_COUNTS))
