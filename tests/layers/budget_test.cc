@@ -198,7 +198,7 @@ TEST_CASE("budget: nets of full size at batch 128 have the same bits under every
 }
 
 TEST_CASE("budget: one that never binds costs at most 2% of a step, and half of default's peak at most 35%") {
-  if (!std::getenv("PARABOLA_STEPS")) SKIP("it looks at the clock; make bench runs it, with PARABOLA_STEPS=20");
+  if (!std::getenv("PARABOLA_STEPS")) SKIP("it looks at the clock, for minutes; PARABOLA_STEPS=20 has it run");
   for (const char* model : {"qresnet14", "quadranet_cifar"}) {
     const auto ways = [](const std::function<Tensor()>& loss) {
       const Frontier frontier(loss);
