@@ -96,9 +96,10 @@ EMULATED_TESTS   := $(wildcard tests/emulated/*.cc) tests/main.cc $(wildcard tes
                     tests/layers/golden_test.cc tests/layers/device_test.cc
 
 # Cold files of a folder compile together, up to twelve as one: most of the time of such a file goes into what it includes and
-# into the same templates of the standard library as its neighbours'. It halves a build from nothing; who changes one file
-# again and again may say BATCHES=0. So no name may come twice in a folder's unnamed namespaces; each test file has a
-# namespace of its own. Apart stay programs, what takes long alone, and what the emulated grid's tests share with the others.
+# into the same templates of the standard library as its neighbours'. A build from nothing takes a third less of the cores'
+# time; who changes one file again and again may say BATCHES=0. So no name may come twice in a folder's unnamed namespaces;
+# each test file has a namespace of its own. Apart stay programs, what takes long alone, and what the emulated grid's tests
+# share with the others.
 BATCHES := 1
 APART   := apps/common/flags.cc tests/main.cc tests/layers/golden_test.cc tests/layers/device_test.cc
 RANGES  := 1-12 13-24 25-36 37-48 49-60
@@ -134,9 +135,9 @@ EMULATED          := $(BUILD)/bin/tests_emulated
 .DELETE_ON_ERROR:
 all: $(LIBRARY) $(APPS)
 
-# What nearly every file includes is read once and kept as the compiler holds it in memory: over a third of the build. Files
-# still include what they use: clang, nvcc and users of the headers go without, and so do files compiled with a higher -O
-# than it was, on which g++ 12 crashes.
+# What nearly every file includes is read once and kept as the compiler holds it in memory. Files still include what they
+# use: clang, nvcc and users of the headers go without, and so do files compiled with a higher -O than it was, on which
+# g++ 12 crashes.
 FREQUENT    := $(patsubst %,<%>,algorithm array cmath condition_variable functional iostream map memory mutex optional set \
                  span sstream string string_view vector) "engine/tape/tape.h"
 PRECOMPILED := $(if $(findstring clang,$(CXX)),,$(BUILD)/frequent.h.gch)

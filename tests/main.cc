@@ -16,7 +16,7 @@ namespace {
 
 struct Counts {
   int passed = 0, failed = 0, skipped = 0;
-  bool ran = false;      // false when doctest only answered a query such as --list-test-cases
+  bool ran = false;                // false when doctest only answered a query such as --list-test-cases
   std::set<std::string> left_out;  // files of which an option left cases out
 } counts;
 

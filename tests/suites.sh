@@ -9,6 +9,7 @@
 set -euo pipefail
 build=$1 first=$2
 shift
+for suite in "$@"; do echo 0 1 0 >"$build/$suite-counts"; done
 
 run() {
   case $1 in
@@ -19,7 +20,6 @@ run() {
     emulated) set -- emulated tests_emulated && export ASAN_OPTIONS=exitcode=86:detect_stack_use_after_return=0 ;;
   esac
   local counts=$build/$1-counts program=$build/bin/$2
-  echo 0 1 0 >"$counts"
   shift 2
   PARABOLA_TEST_COUNTS=$counts "$program" "$@" || sed -i 's/^\([0-9]*\) 0 /\1 1 /' "$counts"
 }

@@ -76,13 +76,13 @@ struct Flags {
   std::optional<size_t> memory_budget;  // bytes; checkpoint is auto then
 
   // output
-  std::string out;         // folder of the run; empty: nothing is kept
-  double save_every = 60;  // seconds between saved states; 0: after every step
-  std::string resume;      // folder of the run to go on with
-  bool force = false;      // a finished run in `out` may be overwritten
+  std::string out;          // folder of the run; empty: nothing is kept
+  double save_every = 60;   // seconds between saved states; 0: after every step
+  std::string resume;       // folder of the run to go on with
+  bool force = false;       // a finished run in `out` may be overwritten
   std::string save_folded;  // evaluate: file for the folded model; empty: none
-  std::string graph;       // file for a drawing of one training step, .dot or .svg; empty: none
-  std::string json;        // file for records, "-" for standard output, empty for none
+  std::string graph;        // file for a drawing of one training step, .dot or .svg; empty: none
+  std::string json;         // file for records, "-" for standard output, empty for none
 };
 
 // Thrown by parse_flags for --help: the text to print; no error.

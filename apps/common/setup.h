@@ -29,7 +29,7 @@ struct LoadedModel {
   Preprocessing preprocessing;  // the file's, where it names one; else the registry's
   std::optional<AdapterRecord> adapters;
 };
-LoadedModel load_model(const Flags& flags, int classes);  // that of --weights, folded where the file says so
+LoadedModel load_model(const Flags& flags, int classes);      // that of --weights, folded where the file says so
 LoadedModel load_trainable(const Flags& flags, int classes);  // the same; UsageError where it is folded
 LoadedModel new_model(const Flags& flags, int classes);
 
