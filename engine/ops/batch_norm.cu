@@ -6,7 +6,7 @@
 #include "engine/ops/norm_gradients.cuh"
 #include "engine/ops/scratch.h"
 
-namespace parabola {
+namespace parabola::batch_norm_cuda {
 namespace {
 
 enum Input : uint8_t { x_input, gamma_input, beta_input, mean_input, variance_input };
@@ -163,4 +163,4 @@ const CudaKernels registered_inference(batch_norm_inference_op,
                                         .backward_workspace = backward_workspace});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::batch_norm_cuda

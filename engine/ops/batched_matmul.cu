@@ -2,7 +2,7 @@
 #include "engine/blas/gemm.cuh"
 #include "engine/ops/batched_product.h"
 
-namespace parabola {
+namespace parabola::batched_matmul_cuda {
 namespace {
 
 template <class T>
@@ -26,4 +26,4 @@ void backward(const BackwardArgs& args) {
 const CudaKernels registered(batched_matmul_op, {.kernels = {forward, backward}, .half_types = true});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::batched_matmul_cuda

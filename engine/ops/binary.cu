@@ -3,7 +3,7 @@
 
 #include "engine/ops/reduction.cuh"
 
-namespace parabola {
+namespace parabola::binary_cuda {
 namespace {
 
 struct Add {
@@ -153,4 +153,4 @@ const CudaKernels add(add_op, entry<Add>()), subtract(subtract_op, entry<Subtrac
     multiply(multiply_op, entry<Multiply>()), divide(divide_op, entry<Divide>());
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::binary_cuda

@@ -3,7 +3,7 @@
 
 #include "engine/ops/walk.cuh"
 
-namespace parabola {
+namespace parabola::concat_cuda {
 namespace {
 
 void forward(const ForwardArgs& args) {
@@ -36,4 +36,4 @@ void backward(const BackwardArgs& args) {
 const CudaKernels registered(concat_op, {.kernels = {forward, backward}, .half_types = true});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::concat_cuda

@@ -4,7 +4,7 @@
 #include "engine/ops/class_targets.h"
 #include "engine/ops/rows.cuh"
 
-namespace parabola {
+namespace parabola::cross_entropy_cuda {
 namespace {
 
 // maxima, log_sums, losses: one for each row; log_sums of exp(logit - maximum).
@@ -98,4 +98,4 @@ const CudaKernels registered(cross_entropy_op,
                               }});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::cross_entropy_cuda

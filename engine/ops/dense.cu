@@ -5,7 +5,7 @@
 #include "engine/ops/linear.h"
 #include "engine/ops/matmul.h"
 
-namespace parabola {
+namespace parabola::dense_cuda {
 namespace {
 
 template <class T>
@@ -63,4 +63,4 @@ const CudaKernels registered_matmul(
                 .half_types = true});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::dense_cuda

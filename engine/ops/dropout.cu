@@ -5,7 +5,7 @@
 
 #include "engine/cuda/warp.cuh"
 
-namespace parabola {
+namespace parabola::dropout_cuda {
 namespace {
 
 // to = mask o from, or +=, for values in forward and for gradients in backward.
@@ -94,4 +94,4 @@ CudaKernels::Entry entry() {
 const CudaKernels dropout(dropout_op, entry<false>()), drop_path(drop_path_op, entry<true>());
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::dropout_cuda

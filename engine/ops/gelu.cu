@@ -6,7 +6,7 @@
 
 #include "engine/cuda/launch.cuh"
 
-namespace parabola {
+namespace parabola::gelu_cuda {
 namespace {
 
 template <class Real>
@@ -57,4 +57,4 @@ void backward(const BackwardArgs& args) {
 const CudaKernels registered(gelu_op, {.kernels = {forward, backward}, .half_types = true});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::gelu_cuda

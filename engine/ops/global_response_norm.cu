@@ -6,7 +6,7 @@
 #include "engine/ops/rows.cuh"
 #include "engine/ops/scratch.h"
 
-namespace parabola {
+namespace parabola::global_response_norm_cuda {
 namespace {
 
 template <class T>
@@ -141,4 +141,4 @@ const CudaKernels registered(global_response_norm_op,
                               .backward_workspace = workspace_bytes});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::global_response_norm_cuda

@@ -4,7 +4,7 @@
 #include "engine/cuda/warp.cuh"
 #include "engine/ops/tensor_table.cuh"
 
-namespace parabola {
+namespace parabola::gradient_norm_cuda {
 namespace {
 
 template <class T>
@@ -53,4 +53,4 @@ const CudaKernels registered(gradient_norm_op, {.kernels = {[](const ForwardArgs
                                                 .forward_workspace = workspace});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::gradient_norm_cuda

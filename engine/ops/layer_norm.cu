@@ -4,7 +4,7 @@
 #include "engine/ops/norm_gradients.cuh"
 #include "engine/ops/rows.cuh"
 
-namespace parabola {
+namespace parabola::layer_norm_cuda {
 namespace {
 
 template <class T>
@@ -91,4 +91,4 @@ const CudaKernels registered(layer_norm_op, {.kernels = {[](const ForwardArgs& a
                                              .backward_workspace = backward_workspace});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::layer_norm_cuda

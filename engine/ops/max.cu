@@ -8,7 +8,7 @@
 #include "engine/ops/maximum.h"
 #include "engine/ops/walk.cuh"
 
-namespace parabola {
+namespace parabola::max_cuda {
 namespace {
 
 // The largest value so far, and where it is, counted from a result's first value.
@@ -78,4 +78,4 @@ void backward(const BackwardArgs& args) {
 const CudaKernels registered(max_op, {.kernels = {forward, backward}});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::max_cuda

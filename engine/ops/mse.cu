@@ -3,7 +3,7 @@
 
 #include "engine/ops/reduction.cuh"
 
-namespace parabola {
+namespace parabola::mse_cuda {
 namespace {
 
 template <class T>
@@ -63,4 +63,4 @@ const CudaKernels registered(mse_op, {.kernels = {forward, backward},
                                       .half_types = true});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::mse_cuda

@@ -5,7 +5,7 @@
 
 #include "engine/ops/column_grid.cuh"
 
-namespace parabola {
+namespace parabola::one_hot_cuda {
 namespace {
 
 template <class T>
@@ -30,4 +30,4 @@ void forward(const ForwardArgs& args) {
 const CudaKernels registered(one_hot_op, {.kernels = {forward}});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::one_hot_cuda

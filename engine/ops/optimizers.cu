@@ -4,7 +4,7 @@
 
 #include "engine/ops/tensor_table.cuh"
 
-namespace parabola {
+namespace parabola::optimizers_cuda {
 namespace {
 
 template <class T>
@@ -120,4 +120,4 @@ const CudaKernels registered_ema(ema_op, {.kernels = {[](const ForwardArgs& a) {
                                           }}});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::optimizers_cuda

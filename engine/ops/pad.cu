@@ -3,7 +3,7 @@
 
 #include "engine/ops/walk.cuh"
 
-namespace parabola {
+namespace parabola::pad_cuda {
 namespace {
 
 void forward(const ForwardArgs& args) {
@@ -29,4 +29,4 @@ void backward(const BackwardArgs& args) {
 const CudaKernels registered(pad_op, {.kernels = {forward, backward}, .half_types = true});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::pad_cuda

@@ -4,7 +4,7 @@
 #include "engine/cuda/warp.cuh"
 #include "engine/ops/walk.cuh"
 
-namespace parabola {
+namespace parabola::permute_cuda {
 namespace {
 
 // Matrices to be transposed: rows lie `from_stride` apart in `from`, columns `to_stride` apart in `to`.
@@ -85,4 +85,4 @@ void backward(const BackwardArgs& args) {
 const CudaKernels registered(permute_op, {.kernels = {forward, backward}, .half_types = true});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::permute_cuda

@@ -12,7 +12,7 @@
 #include "engine/ops/quadratic_stack.cuh"
 #include "engine/ops/scratch.h"
 
-namespace parabola {
+namespace parabola::quadratic_linear_cuda {
 namespace {
 
 using namespace quadratic_linear_kernels;
@@ -29,7 +29,7 @@ int64_t chunk_rows(const Problem& p) {
 ProductRows product_rows(const Problem& p) { return {.ranks = p.J, .width = p.K, .stride = p.width()}; }
 
 // Two factors lie apart: what is multiplied is a copy, [a; b]. One is taken as it lies.
-Stack stack_of(const Problem& p) {
+KernelStack stack_of(const Problem& p) {
   return {.count = p.factors() == 2 ? 2 : 0, .J = p.J, .K = p.K, .groups = 1, .depth = p.C};
 }
 
@@ -197,4 +197,4 @@ const CudaKernels registered(quadratic_linear_op,
                               .backward_workspace = device_backward_workspace});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::quadratic_linear_cuda

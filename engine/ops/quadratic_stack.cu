@@ -15,7 +15,7 @@ struct Pointers {
 // Which kernel a stacked row comes from, and which of its rows it is.
 struct RowOrigin {
   int64_t kernel, row;
-  __device__ RowOrigin(const Stack& stack, int64_t stacked_row) {
+  __device__ RowOrigin(const KernelStack& stack, int64_t stacked_row) {
     const int64_t outputs = stack.K / stack.groups, rank = stacked_row / outputs % stack.J;
     const int64_t group = stacked_row / outputs / stack.J / stack.count;
     kernel = stacked_row / outputs / stack.J % stack.count;
@@ -25,7 +25,7 @@ struct RowOrigin {
 
 // A block takes a row, one output's weights.
 template <class T>
-__global__ void stack_rows(Stack stack, Pointers<const T> kernels, T* stacked) {
+__global__ void stack_rows(KernelStack stack, Pointers<const T> kernels, T* stacked) {
   for (int64_t row = blockIdx.x; row < stack.count * stack.J * stack.K; row += gridDim.x) {
     const RowOrigin origin(stack, row);
     const T* from = kernels.data[origin.kernel] + origin.row * stack.depth;
@@ -34,7 +34,7 @@ __global__ void stack_rows(Stack stack, Pointers<const T> kernels, T* stacked) {
 }
 
 template <class T>
-__global__ void unstack_rows(Stack stack, const T* stacked, Pointers<T> gradients) {
+__global__ void unstack_rows(KernelStack stack, const T* stacked, Pointers<T> gradients) {
   for (int64_t row = blockIdx.x; row < stack.count * stack.J * stack.K; row += gridDim.x) {
     const RowOrigin origin(stack, row);
     if (!gradients.data[origin.kernel]) continue;
@@ -50,21 +50,21 @@ __global__ void unstack_rows(Stack stack, const T* stacked, Pointers<T> gradient
 }  // namespace
 
 template <class T>
-void device_stack(DeviceStream stream, const Stack& stack, const T* const (&kernels)[most_stacked], T* stacked) {
+void device_stack(DeviceStream stream, const KernelStack& stack, const T* const (&kernels)[most_stacked], T* stacked) {
   launch(stack_rows<T>, blocks_for(stack.rows(), 1), block_size, 0, stream, stack,
          Pointers<const T>{{kernels[0], kernels[1], kernels[2]}, {}}, stacked);
 }
 
 template <class T>
-void device_unstack(DeviceStream stream, const Stack& stack, const T* stacked, T* const (&gradients)[most_stacked],
+void device_unstack(DeviceStream stream, const KernelStack& stack, const T* stacked, T* const (&gradients)[most_stacked],
                     const bool (&accumulate)[most_stacked]) {
   launch(unstack_rows<T>, blocks_for(stack.rows(), 1), block_size, 0, stream, stack, stacked,
          Pointers<T>{{gradients[0], gradients[1], gradients[2]}, {accumulate[0], accumulate[1], accumulate[2]}});
 }
 
 #define PARABOLA_STACK(T)                                                                       \
-  template void device_stack(DeviceStream, const Stack&, const T* const(&)[most_stacked], T*);  \
-  template void device_unstack(DeviceStream, const Stack&, const T*, T* const(&)[most_stacked], \
+  template void device_stack(DeviceStream, const KernelStack&, const T* const(&)[most_stacked], T*);  \
+  template void device_unstack(DeviceStream, const KernelStack&, const T*, T* const(&)[most_stacked], \
                                const bool(&)[most_stacked]);
 PARABOLA_STACK(float)
 PARABOLA_STACK(double)

@@ -3,7 +3,7 @@
 
 #include "engine/ops/reduction.cuh"
 
-namespace parabola {
+namespace parabola::reduce_cuda {
 namespace {
 
 template <class T>
@@ -72,4 +72,4 @@ CudaKernels::Entry entry() {
 const CudaKernels sum(sum_op, entry<false>()), mean(mean_op, entry<true>());
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::reduce_cuda

@@ -2,7 +2,7 @@
 #include "engine/cuda/launch.cuh"
 #include "engine/ops/relu.h"
 
-namespace parabola {
+namespace parabola::relu_cuda {
 namespace {
 
 template <class T>
@@ -37,4 +37,4 @@ void backward(const BackwardArgs& args) {
 const CudaKernels registered(relu_op, {.kernels = {forward, backward}, .half_types = true});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::relu_cuda

@@ -3,7 +3,7 @@
 
 #include "engine/ops/walk.cuh"
 
-namespace parabola {
+namespace parabola::slice_cuda {
 namespace {
 
 // x and the slice as [axes in front, the axis, axes behind]: the strides of the slice's elements in either.
@@ -39,4 +39,4 @@ void backward(const BackwardArgs& args) {
 const CudaKernels registered(slice_op, {.kernels = {forward, backward}, .half_types = true});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::slice_cuda

@@ -5,7 +5,7 @@
 
 #include "engine/ops/rows.cuh"
 
-namespace parabola {
+namespace parabola::softmax_cuda {
 namespace {
 
 template <bool is_log>
@@ -64,4 +64,4 @@ const CudaKernels registered(softmax_op, {.kernels = {forward<false>, backward<f
     registered_log(log_softmax_op, {.kernels = {forward<true>, backward<true>}, .half_types = true});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::softmax_cuda

@@ -4,7 +4,7 @@
 #include "engine/cuda/launch.cuh"
 #include "engine/ops/unary_functions.h"
 
-namespace parabola {
+namespace parabola::unary_cuda {
 namespace {
 
 using unary::Reads;
@@ -57,4 +57,4 @@ const CudaKernels registered[] = {
 };
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::unary_cuda

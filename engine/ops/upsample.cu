@@ -3,7 +3,7 @@
 
 #include "engine/ops/image_map.cuh"
 
-namespace parabola {
+namespace parabola::upsample_cuda {
 namespace {
 
 void forward(const ForwardArgs& args) {
@@ -24,4 +24,4 @@ void backward(const BackwardArgs& args) {
 const CudaKernels registered(upsample_op, {.kernels = {forward, backward}, .half_types = true});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::upsample_cuda

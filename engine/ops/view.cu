@@ -3,7 +3,7 @@
 
 #include "engine/cuda/launch.cuh"
 
-namespace parabola {
+namespace parabola::view_cuda {
 namespace {
 
 // dx is dy in [offset, offset + count), and zero elsewhere. Accumulated, it is only touched there.
@@ -31,4 +31,4 @@ void backward(const BackwardArgs& args) {
 const CudaKernels registered(view_op, {.kernels = {nullptr, backward}, .half_types = true});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::view_cuda

@@ -7,7 +7,7 @@
 #include "engine/ops/rows.cuh"
 #include "engine/ops/walk.cuh"
 
-namespace parabola {
+namespace parabola::scaled_dot_product_attention_cuda {
 namespace {
 
 // Queries [begin, begin + rows) of every attention, and the keys that the last of them sees. Scores are [rows, keys].
@@ -150,4 +150,4 @@ const CudaKernels registered(scaled_dot_product_attention_op,
                               .backward_workspace = [](const Signature& s) { return 2 * scores_bytes(s); }});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::scaled_dot_product_attention_cuda

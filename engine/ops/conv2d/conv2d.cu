@@ -3,7 +3,7 @@
 
 #include "engine/ops/conv2d/convolve.cuh"
 
-namespace parabola {
+namespace parabola::conv2d_cuda {
 namespace {
 
 ConvGeometry geometry_of(const Attributes& attributes, const Shape& x, const Shape& weight) {
@@ -50,4 +50,4 @@ const CudaKernels registered(
                     }});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::conv2d_cuda

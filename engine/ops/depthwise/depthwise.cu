@@ -3,7 +3,7 @@
 #include "engine/ops/depthwise/quadratic_depthwise_conv2d.h"
 #include "engine/ops/depthwise/rules.h"
 
-namespace parabola {
+namespace parabola::depthwise_cuda {
 namespace {
 
 using namespace depthwise;
@@ -43,4 +43,4 @@ const CudaKernels plain(depthwise_conv2d_op, entry<Plain>);
 const CudaKernels quadratic(quadratic_depthwise_conv2d_op, entry<Quadratic>);
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::depthwise_cuda

@@ -3,7 +3,7 @@
 
 #include "engine/ops/image_map.cuh"
 
-namespace parabola {
+namespace parabola::avg_pool2d_cuda {
 namespace {
 
 template <class Own>
@@ -30,4 +30,4 @@ const CudaKernels average(avg_pool2d_op, entry<PoolAttributes>);
 const CudaKernels adaptive(adaptive_avg_pool2d_op, entry<AdaptivePoolAttributes>);
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::avg_pool2d_cuda

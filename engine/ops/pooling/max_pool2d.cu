@@ -6,7 +6,7 @@
 #include "engine/ops/maximum.h"
 #include "engine/ops/pixels.cuh"
 
-namespace parabola {
+namespace parabola::max_pool2d_cuda {
 namespace {
 
 template <class T>
@@ -69,4 +69,4 @@ void backward(const BackwardArgs& args) {
 const CudaKernels registered(max_pool2d_op, {.kernels = {forward, backward}});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::max_pool2d_cuda

@@ -7,7 +7,7 @@
 namespace parabola::factors {
 namespace {
 
-Stack stack_of(const Problem& p) { return {p.parts.factors(), p.J, p.K, p.stacked.groups, p.stacked.depth()}; }
+KernelStack stack_of(const Problem& p) { return {p.parts.factors(), p.J, p.K, p.stacked.groups, p.stacked.depth()}; }
 
 // For the factors; where the linear kernel has the same chunks and patches, one set of columns serves both. Otherwise
 // it runs by itself: in either case its products are those of conv2d, bit by bit.

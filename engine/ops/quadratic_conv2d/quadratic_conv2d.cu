@@ -5,7 +5,7 @@
 #include "engine/ops/quadratic_conv2d/factors.cuh"
 #include "engine/ops/quadratic_patches.cuh"
 
-namespace parabola {
+namespace parabola::quadratic_conv2d_cuda {
 namespace {
 
 using namespace factors;
@@ -124,4 +124,4 @@ const CudaKernels registered(quadratic_conv2d_op,
                                   }});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::quadratic_conv2d_cuda

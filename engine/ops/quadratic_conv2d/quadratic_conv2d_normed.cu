@@ -8,12 +8,12 @@
 #include "engine/ops/quadratic_conv2d/normed.h"
 #include "engine/ops/quadratic_stack.cuh"
 
-namespace parabola {
+namespace parabola::quadratic_conv2d_normed_cuda {
 namespace {
 
 using namespace normed;
 
-Stack stack_of(const ConvGeometry& g) { return {3, 1, g.K / 3, 1, g.depth()}; }
+KernelStack stack_of(const ConvGeometry& g) { return {3, 1, g.K / 3, 1, g.depth()}; }
 
 // Scratch of both passes. z: the branches before their norms; backward turns it, or a copy's place, into dz.
 template <class T>
@@ -152,4 +152,4 @@ const CudaKernels registered(quadratic_conv2d_normed_op, entry<true>());
 const CudaKernels registered_inference(quadratic_conv2d_normed_inference_op, entry<false>());
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::quadratic_conv2d_normed_cuda

@@ -3,7 +3,7 @@
 
 #include "engine/ops/quadratic_conv2d/factors.cuh"
 
-namespace parabola {
+namespace parabola::quadratic_conv2d_shared_cuda {
 namespace {
 
 using namespace factors;
@@ -89,4 +89,4 @@ const CudaKernels registered(quadratic_conv2d_shared_op,
                                   }});
 
 }  // namespace
-}  // namespace parabola
+}  // namespace parabola::quadratic_conv2d_shared_cuda
