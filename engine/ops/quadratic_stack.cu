@@ -56,13 +56,13 @@ void device_stack(DeviceStream stream, const KernelStack& stack, const T* const 
 }
 
 template <class T>
-void device_unstack(DeviceStream stream, const KernelStack& stack, const T* stacked, T* const (&gradients)[most_stacked],
-                    const bool (&accumulate)[most_stacked]) {
+void device_unstack(DeviceStream stream, const KernelStack& stack, const T* stacked,
+                    T* const (&gradients)[most_stacked], const bool (&accumulate)[most_stacked]) {
   launch(unstack_rows<T>, blocks_for(stack.rows(), 1), block_size, 0, stream, stack, stacked,
          Pointers<T>{{gradients[0], gradients[1], gradients[2]}, {accumulate[0], accumulate[1], accumulate[2]}});
 }
 
-#define PARABOLA_STACK(T)                                                                       \
+#define PARABOLA_STACK(T)                                                                             \
   template void device_stack(DeviceStream, const KernelStack&, const T* const(&)[most_stacked], T*);  \
   template void device_unstack(DeviceStream, const KernelStack&, const T*, T* const(&)[most_stacked], \
                                const bool(&)[most_stacked]);

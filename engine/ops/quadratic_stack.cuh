@@ -21,7 +21,7 @@ void device_stack(DeviceStream stream, const KernelStack& stack, const T* const 
 // The kernels' gradients from those of the stack. Null pointers are skipped; where accumulate[i] is set, kernel i's is
 // added to.
 template <class T>
-void device_unstack(DeviceStream stream, const KernelStack& stack, const T* stacked, T* const (&gradients)[most_stacked],
-                    const bool (&accumulate)[most_stacked]);
+void device_unstack(DeviceStream stream, const KernelStack& stack, const T* stacked,
+                    T* const (&gradients)[most_stacked], const bool (&accumulate)[most_stacked]);
 
 }  // namespace parabola
