@@ -1,23 +1,13 @@
 #include "engine/blas/gemm.h"
 
 #include <algorithm>
-#include <cstring>
-#include <utility>
 
+#include "engine/blas/packing.h"
 #include "engine/blas/vector.h"
 #include "engine/core/thread_pool.h"
 
 namespace parabola {
 namespace {
-
-// How deep a product is done at a time, the sums going on from C: a packed panel of B then stays in the first level of
-// cache, what is packed of a tile in the second.
-template <class T>
-constexpr int64_t max_depth = 1024 / sizeof(T);
-
-// Sums kept in registers: `rows` x `vectors` of them, beside one row of B and one broadcast element of A.
-constexpr int kernel_rows = many_registers ? 8 : 6;
-constexpr int kernel_vectors = many_registers ? 3 : 2;
 
 // Pieces of at most `limit`, all alike but the last: whole multiples of the kernel's step, where there is more than
 // one.
@@ -54,8 +44,6 @@ struct PatchRowsOfB {
 };
 
 template <class T>
-constexpr int64_t panel_columns = kernel_vectors* vector_lanes<T>;
-template <class T>
 alignas(64) constexpr T zeros[panel_columns<T>] = {};
 
 // Where the sums of C [i, j] begin: at what C holds, at a bias for every column, at zero. column: 1, or 0 where all
@@ -69,17 +57,20 @@ struct Start {
 
 // C [rows, vectors * lanes] = what `start` shows + A B. Row i of A begins at a[i], row p of B at row_of_b(p), rows of C
 // are c_stride apart. Each element is one chain of fused multiply-adds in the order of p. There is at least one run and
-// one p: loops that may end before they begin cost a copy of all the sums.
+// one p: loops that may end before they begin cost a copy of all the sums. Not inlined: beside other kernels g++ 12
+// runs out of registers for the pointers, and keeps them in vector registers, which takes a third of the speed.
 template <int rows, int vectors, class T, class RowOfB>
-void kernel(const Inner& inner, const T* const* a, const RowOfB& row_of_b, T* c, int64_t c_stride,
-            const Start<T>& start) {
+[[gnu::noinline]] void kernel(const Inner& inner, const T* const* a, const RowOfB& row_of_b, T* c, int64_t c_stride,
+                              const Start<T>& start) {
   constexpr int64_t lanes = vector_lanes<T>;
   Vector<T> sum[rows][vectors];
 #pragma GCC unroll 8
   for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) sum[i][v] = load_vector(start.data + i * start.row + v * lanes);
-    __builtin_prefetch(c + (rows + i) * c_stride, 1);  // where the next rows' sums go
+    for (int v = 0; v < vectors; ++v) {
+      sum[i][v] = load_vector(start.data + i * start.row + v * lanes);
+      __builtin_prefetch(c + (rows + i) * c_stride + v * lanes, 1);  // where the next rows' sums go
+    }
   }
   int64_t p = 0;
   const Run* run = inner.runs;
@@ -144,128 +135,6 @@ void strips(int64_t m, int64_t n, const Inner& inner, const RowOfA& row_of_a, co
   run.template operator()<4>();
   run.template operator()<2>();
   run.template operator()<1>();
-}
-
-// The lanes of 2 x 2 blocks of `half` x `half` lanes, in two rows `half` apart, change places across the diagonal.
-template <int half, class T, size_t... lane>
-[[gnu::always_inline]] inline void swap_halves(Vector<T>& upper, Vector<T>& lower, std::index_sequence<lane...>) {
-  constexpr int lanes = vector_lanes<T>;
-  const Vector<T> u = upper, l = lower;
-  upper = __builtin_shufflevector(u, l, (int{lane} & half ? lanes + int{lane} - half : int{lane})...);
-  lower = __builtin_shufflevector(u, l, (int{lane} & half ? lanes + int{lane} : int{lane} + half)...);
-}
-
-// A square of as many rows as a vector has lanes, transposed in registers.
-template <class T, int half = vector_lanes<T> / 2>
-[[gnu::always_inline]] inline void transpose(Vector<T>* rows) {
-  if constexpr (half > 0) {
-#pragma GCC unroll 16
-    for (int i = 0; i < vector_lanes<T>; ++i)
-      if (!(i & half)) swap_halves<half, T>(rows[i], rows[i + half], std::make_index_sequence<vector_lanes<T>>{});
-    transpose<T, half / 2>(rows);
-  }
-}
-
-// Panels of B packed at once: together they stay in the second level of cache. They lie some elements apart, so that a
-// row of B is not spread over the same set of the first level.
-constexpr int64_t group_panels = many_registers ? 4 : 12;
-template <class T>
-constexpr int64_t panel_distance = (max_depth<T> + 1) * panel_columns<T>;
-
-// One panel of at most panel_columns columns: rows [0, depth) of op(B), zeros beyond the width.
-template <class T>
-void pack_transposed(const Factor<T>& b, int64_t depth, int64_t width, T* packed) {
-  constexpr int64_t lanes = vector_lanes<T>, columns = panel_columns<T>;
-  for (int64_t j = 0; j < width; j += lanes) {
-    const int64_t rows = std::min(lanes, width - j);
-    const T* from = b.data + j * b.stride;
-    int64_t p = 0;
-    for (; rows == lanes && p + lanes <= depth; p += lanes) {
-      Vector<T> square[lanes];
-#pragma GCC unroll 16
-      for (int i = 0; i < lanes; ++i) square[i] = load_vector(from + i * b.stride + p);
-      transpose<T>(square);
-#pragma GCC unroll 16
-      for (int i = 0; i < lanes; ++i) store_vector(packed + (p + i) * columns + j, square[i]);
-    }
-    for (; p < depth; ++p)
-      for (int64_t i = 0; i < rows; ++i) packed[p * columns + j + i] = from[i * b.stride + p];
-  }
-}
-
-// `width` columns of op(B), rows [0, depth), as panels `distance` apart, zeros beyond the last column.
-template <class T>
-void pack(const Factor<T>& b, int64_t depth, int64_t width, T* packed, int64_t distance = panel_distance<T>) {
-  constexpr int64_t lanes = vector_lanes<T>, columns = panel_columns<T>;
-  const int64_t whole = width / columns * columns, rest = width - whole;
-  if (rest > 0) std::fill_n(packed + whole / columns * distance, depth * columns, T(0));
-  if (b.transposed) {
-    for (int64_t j = 0; j < width; j += columns)
-      pack_transposed(b.at(0, j), depth, std::min(columns, width - j), packed + j / columns * distance);
-    return;
-  }
-  for (int64_t p = 0; p < depth; ++p) {
-    const T* from = b.data + p * b.stride;
-    T* to = packed + p * columns;
-    for (int64_t j = 0; j < whole; j += columns, from += columns, to += distance)
-#pragma GCC unroll 4
-      for (int v = 0; v < kernel_vectors; ++v) store_vector(to + v * lanes, load_vector(from + v * lanes));
-    for (int64_t j = 0; j < rest; ++j) to[j] = from[j];
-  }
-}
-
-// Rows of A packed at once: several strips, since those of a transposed A lie in the same lines of the cache.
-constexpr int64_t packed_rows = 48;
-static_assert(packed_rows % kernel_rows == 0);
-
-// Strips of A, each of kernel_rows rows: p by p what the kernel broadcasts. A strip's last vectors reach beyond its
-// end, so they lie some elements apart (and so not all in the same sets of the cache).
-template <class T>
-constexpr int64_t strip_distance = kernel_rows* max_depth<T> + vector_lanes<T>;
-
-// Pieces of rows that lie far apart, often in pages of their own, come late if nobody asks early: so many rows ahead.
-constexpr int64_t prefetch_distance = 16;
-template <class T>
-constexpr int64_t line_elements = 64 / sizeof(T);
-
-// `rows` rows of op(A) as strips.
-template <class T>
-void pack_strips(const Factor<T>& a, int64_t rows, int64_t depth, T* packed) {
-  constexpr int64_t lanes = vector_lanes<T>, squares = (kernel_rows + lanes - 1) / lanes;
-  if (a.transposed) {
-    const int64_t whole_strips = rows / kernel_rows;
-    for (int64_t p = 0; p < depth; ++p) {
-      const T* from = a.data + p * a.stride;
-      T* to = packed + p * kernel_rows;
-      for (int64_t line = 0; line < rows; line += line_elements<T>)
-        __builtin_prefetch(from + prefetch_distance * a.stride + line);
-      for (int64_t strip = 0; strip < whole_strips; ++strip, from += kernel_rows, to += strip_distance<T>)
-        std::memcpy(to, from, kernel_rows * sizeof(T));
-      for (int64_t i = 0; i < rows % kernel_rows; ++i) to[i] = from[i];
-    }
-    return;
-  }
-  for (int64_t i = 0; i < rows; i += kernel_rows, packed += strip_distance<T>) {
-    const T* from = a.data + i * a.stride;
-    const int64_t count = std::min<int64_t>(kernel_rows, rows - i);
-    int64_t p = 0;
-    for (; p + lanes <= depth; p += lanes) {
-      Vector<T> square[squares][lanes];
-#pragma GCC unroll 8
-      for (int s = 0; s < squares; ++s) {
-#pragma GCC unroll 16
-        for (int r = 0; r < lanes; ++r)
-          square[s][r] = load_vector(from + std::min<int64_t>(s * lanes + r, count - 1) * a.stride + p);
-        transpose<T>(square[s]);
-      }
-#pragma GCC unroll 16
-      for (int q = 0; q < lanes; ++q)
-#pragma GCC unroll 8
-        for (int s = 0; s < squares; ++s) store_vector(packed + (p + q) * kernel_rows + s * lanes, square[s][q]);
-    }
-    for (; p < depth; ++p)
-      for (int64_t r = 0; r < count; ++r) packed[p * kernel_rows + r] = from[r * a.stride + p];
-  }
 }
 
 // A's rows and the runs of its inner axis, packed where enough panels read them: rows far apart, often by a power of 2,
@@ -371,7 +240,7 @@ void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Fac
       const int64_t width = std::min(n - group, group_panels * columns);
       pack(b.at(begin, group), depth, width, packed);
       multiply(group, width, [&](int64_t j) {
-        return EvenRowsOfB<T>{packed + j / columns * panel_distance<T>, columns};
+        return EvenRowsOfB<T>{packed + j / columns * panel_distance<T>, panel_stride<T>(width - j)};
       });
     }
   });
@@ -387,7 +256,8 @@ void tile_product(int64_t m, int64_t n, const Patches<T>& a, const Panels<T>& b,
       strips(
           m, n, inner, row,
           [&](int64_t j) {
-            return EvenRowsOfB<T>{b.data + j * b.k + begin * panel_columns<T>, panel_columns<T>};
+            const int64_t columns = panel_stride<T>(n - j);
+            return EvenRowsOfB<T>{b.data + j * b.k + begin * columns, columns};
           },
           c, stride, start);
     });
@@ -416,28 +286,37 @@ void tile_product(int64_t m, int64_t k, const Factor<T>& a, const Patches<T>& b,
 }
 
 Tiles row_tiles(int64_t m) { return even_tiles(m, m < 1024 ? 64 : 256, 8); }
-ProductTiles product_tiles(int64_t m, int64_t n) {
+Tiles column_tiles(int64_t n) { return even_tiles(n, 256, 64); }
+
+namespace {
+
+// At least so many tiles, where there are rows for them.
+ProductTiles product_tiles(int64_t m, int64_t n, int64_t number) {
   ProductTiles tiles{even_tiles(m, m < 4096 ? 256 : 1024, 24),
                      m < 4096 ? column_tiles(n) : Tiles{n, std::max<int64_t>(1, n)}};
-  for (int64_t rows = 128; rows >= 64 && tiles.number() < 24; rows /= 2) tiles.rows = even_tiles(m, rows, 8);
+  for (int64_t rows = 128; rows >= 64 && tiles.number() < number; rows /= 2) tiles.rows = even_tiles(m, rows, 8);
   return tiles;
 }
-Tiles column_tiles(int64_t n) { return even_tiles(n, 192, 48); }
+
+}  // namespace
+
+ProductTiles product_tiles(int64_t m, int64_t n) { return product_tiles(m, n, 4 * thread_pool().threads()); }
 
 namespace {
 
 // How gemm cuts its work. A long inner axis is cut itself, so rows of C need not be cut short for the sake of many
-// tasks, and what is read lies side by side.
+// tasks, and what is read lies side by side. Where it is cut decides bits, so the threads' number has no part in that.
 struct Cut {
   ProductTiles tiles;
   Tiles inner;
   int64_t parts;  // of the inner axis, so that there are some 32 tasks; none shorter than 256
   Cut(int64_t m, int64_t n, int64_t k)
-      : tiles(k < 4096 ? product_tiles(m, n) : ProductTiles{even_tiles(m, 256, 24), even_tiles(n, 192, 48)}) {
+      : tiles(k < 4096 ? product_tiles(m, n, 24) : ProductTiles{even_tiles(m, 256, 24), column_tiles(n)}) {
     const int64_t number = std::max<int64_t>(1, tiles.number());
     const int64_t most = std::clamp<int64_t>(k / 256, 1, std::max<int64_t>(1, 32 / number));
     inner = {k, std::max<int64_t>(1, (k + most - 1) / most)};
     parts = std::max<int64_t>(1, inner.number());
+    if (parts == 1) tiles = parabola::product_tiles(m, n);
   }
 };
 

@@ -32,7 +32,7 @@ struct Patches {
 };
 
 // op(B) [k, n] copied once for many products: panels of as many columns as the kernel takes, rows of them one after the
-// other, zeros beyond the last column.
+// other, the last panel's of as many whole vectors as it needs, zeros beyond the last column.
 template <class T>
 struct Panels {
   const T* data;
@@ -46,7 +46,7 @@ Panels<T> pack_panels(int64_t n, int64_t k, const Factor<T>& b, T* to);
 // [m, k], op(B) is [k, n], C row-major with rows `stride` elements apart. Single-threaded: tasks call it on tiles of
 // theirs. Every element is one chain of fused multiply-adds in the order of k (from the bias or C's value on), so its
 // bits depend on its row of A and column of B alone: not on tiles, strides, threads, or on what else is computed beside
-// it. Allocates nothing; takes up to 250 KiB of stack.
+// it. Allocates nothing; takes up to 320 KiB of stack.
 template <class T>
 void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, int64_t stride,
                   bool accumulate, const T* bias = nullptr);
@@ -79,12 +79,12 @@ struct Tiles {
   int64_t length(int64_t tile) const { return end(tile) - begin(tile); }
 };
 
-// At most 256 rows, 64 where there are few, so that two threads share even a small product; at most 192 columns.
+// At most 256 rows, 64 where there are few, so that two threads share even a small product; at most 256 columns.
 Tiles row_tiles(int64_t m);
 Tiles column_tiles(int64_t n);
 
-// The tiles of C [m, n]: of whole rows, so that A is read and packed but once, where there are many; never so few that
-// threads would stand idle.
+// The tiles of C [m, n]: of whole rows, so that A is read and packed but once, where there are many; at least four a
+// thread, where there are rows for them. No element's bits depend on them.
 struct ProductTile {
   int64_t i, j, rows, columns;
 };

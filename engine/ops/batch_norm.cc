@@ -13,7 +13,7 @@ enum Input : uint8_t { x_input, gamma_input, beta_input, mean_input, variance_in
 template <bool training>
 constexpr const char* name = training ? "batch_norm" : "batch_norm_inference";
 
-RowBlocks rows_of(const Shape& x) { return {x.product(0, x.rank() - 1), x.back()}; }
+RowBlocks rows_of(const Shape& x) { return rows_at_once(x.product(0, x.rank() - 1), x.back()); }
 
 // Statistics of the batch into the auxiliary results [mean, 1 / deviation].
 template <class T>
@@ -31,25 +31,28 @@ void batch_statistics(const ForwardArgs& args, const RowBlocks& rows) {
 template <bool training, class T>
 void forward(const ForwardArgs& args) {
   const RowBlocks rows = rows_of(args.inputs[x_input].shape);
-  const int64_t channels = rows.columns;
+  const int64_t channels = rows.columns, width = rows.width();
   const T *x = args.inputs[x_input].data<T>(), *gamma = args.inputs[gamma_input].data<T>(),
-          *beta = args.inputs[beta_input].data<T>(), *mean = args.inputs[mean_input].data<T>();
-  T *y = args.outputs[0].data<T>(), *scale = reinterpret_cast<T*>(args.workspace);
+          *given_mean = args.inputs[mean_input].data<T>();
+  T *y = args.outputs[0].data<T>(), *scale = reinterpret_cast<T*>(args.workspace), *mean = scale + width,
+    *beta = mean + width;
   if constexpr (training) {
     if (!args.auxiliary_ready) batch_statistics<T>(args, rows);
-    mean = args.auxiliary[0].data<T>();
-    const T* invstd = args.auxiliary[1].data<T>();
-    for (int64_t c = 0; c < channels; ++c) scale[c] = gamma[c] * invstd[c];
+    given_mean = args.auxiliary[0].data<T>();
+    repeat_row(args.auxiliary[1].data<T>(), rows, scale);
   } else {
-    const double eps = args.attributes.get<BatchNormOptions>().eps;
-    inverse_deviation(args.inputs[variance_input].data<T>(), channels, eps, scale);
-    for (int64_t c = 0; c < channels; ++c) scale[c] *= gamma[c];
+    inverse_deviation(args.inputs[variance_input].data<T>(), channels, args.attributes.get<BatchNormOptions>().eps,
+                      mean);
+    repeat_row(mean, rows, scale);
   }
+  repeat_row(given_mean, rows, mean);
+  repeat_row(args.inputs[beta_input].data<T>(), rows, beta);
+  for (int64_t c = 0; c < width; ++c) scale[c] *= gamma[c % channels];
   // x - mean first: x scale + shift would cancel what is left of x where the mean is far from zero.
-  parallel_for(rows.rows, row_grain(channels), [=](int64_t first, int64_t last) {
-    for (int64_t at = first * channels; at < last * channels; at += channels) {
+  parallel_for(rows.rows / rows.at_once, row_grain(width), [=](int64_t first, int64_t last) {
+    for (int64_t at = first * width; at < last * width; at += width) {
       PARABOLA_INDEPENDENT
-      for (int64_t c = 0; c < channels; ++c) y[at + c] = std::fma(x[at + c] - mean[c], scale[c], beta[c]);
+      for (int64_t c = 0; c < width; ++c) y[at + c] = std::fma(x[at + c] - mean[c], scale[c], beta[c]);
     }
   });
 }
@@ -59,55 +62,58 @@ void forward(const ForwardArgs& args) {
 template <bool training, class T>
 void backward(const BackwardArgs& args) {
   const RowBlocks rows = rows_of(args.output_gradients[0].shape);
-  const int64_t channels = rows.columns;
+  const int64_t channels = rows.columns, width = rows.width();
   const T *x = args.inputs[x_input].data<T>(), *gamma = args.inputs[gamma_input].data<T>(),
           *dy = args.output_gradients[0].data<T>();
-  T *sum_dy = reinterpret_cast<T*>(args.workspace), *sum_dy_x_hat = sum_dy + channels,
-    *own_invstd = sum_dy + 2 * channels, *scratch = sum_dy + 3 * channels;
-  const T *mean = args.inputs[mean_input].data<T>(), *invstd = own_invstd;
-  if constexpr (training) {
-    mean = args.auxiliary[0].data<T>();
-    invstd = args.auxiliary[1].data<T>();
-  } else if (args.inputs[variance_input]) {
-    const double eps = args.attributes.get<BatchNormOptions>().eps;
-    inverse_deviation(args.inputs[variance_input].data<T>(), channels, eps, own_invstd);
-  }
+  T *sum_dy = reinterpret_cast<T*>(args.workspace), *sum_dy_x_hat = sum_dy + width, *invstd = sum_dy_x_hat + width,
+    *mean = invstd + width, *scratch = mean + width;
   const bool wants_dx = args.wants(x_input), wants_x_hat = args.wants(gamma_input) || (training && wants_dx);
+  if (training && wants_x_hat) {
+    repeat_row(args.auxiliary[0].data<T>(), rows, mean);
+    repeat_row(args.auxiliary[1].data<T>(), rows, invstd);
+  } else if (!training && args.inputs[variance_input]) {
+    const double eps = args.attributes.get<BatchNormOptions>().eps;
+    inverse_deviation(args.inputs[variance_input].data<T>(), channels, eps, mean);
+    repeat_row(mean, rows, invstd);
+    if (args.inputs[mean_input]) repeat_row(args.inputs[mean_input].data<T>(), rows, mean);
+  }
   if (wants_x_hat || args.wants(beta_input)) {
     const auto add_rows = [=](int64_t first, int64_t last, T* partial) {
-      for (int64_t at = first * channels; at < last * channels; at += channels) {
+      for (int64_t at = first * channels; at < last * channels; at += width) {
         PARABOLA_INDEPENDENT
-        for (int64_t c = 0; c < channels; ++c) partial[c] += dy[at + c];
+        for (int64_t c = 0; c < width; ++c) partial[c] += dy[at + c];
         if (!wants_x_hat) continue;
-        T* products = partial + channels;
+        T* products = partial + width;
         PARABOLA_INDEPENDENT
-        for (int64_t c = 0; c < channels; ++c) {
+        for (int64_t c = 0; c < width; ++c) {
           products[c] = std::fma(dy[at + c], (x[at + c] - mean[c]) * invstd[c], products[c]);
         }
       }
     };
     column_sums<T>(rows, 2, scratch, add_rows, [&](int64_t i, double sum) {
-      sum_dy[i] = static_cast<T>(sum);
       const Input input = i < channels ? beta_input : gamma_input;
+      T* sums = input == beta_input ? sum_dy : sum_dy_x_hat;
+      const T value = static_cast<T>(sum);
+      for (int64_t c = i % channels; c < width; c += channels) sums[c] = value;
       if (!args.wants(input)) return;
       T& d = args.input_gradients[input].data<T>()[i % channels];
-      d = args.accumulates(input) ? d + sum_dy[i] : sum_dy[i];
+      d = args.accumulates(input) ? d + value : value;
     });
   }
   if (!wants_dx) return;
   // dx = scale dy - (offset + slope (x - mean)), written over what the coefficients are made of.
-  T *offset = sum_dy, *slope = sum_dy_x_hat, *scale = own_invstd;
-  for (int64_t c = 0; c < channels; ++c) {
+  T *offset = sum_dy, *slope = sum_dy_x_hat, *scale = invstd;
+  for (int64_t c = 0; c < width; ++c) {
     const T deviation = invstd[c];
-    scale[c] = gamma[c] * deviation;
+    scale[c] = gamma[c % channels] * deviation;
     offset[c] *= scale[c] / static_cast<T>(rows.rows);
     slope[c] *= scale[c] * deviation / static_cast<T>(rows.rows);
   }
   T* dx = args.input_gradients[x_input].data<T>();
   const bool accumulate = args.accumulates(x_input);
-  parallel_for(rows.rows, row_grain(channels), [=](int64_t first, int64_t last) {
-    for (int64_t at = first * channels; at < last * channels; at += channels) {
-      store_or_add(dx + at, accumulate, 0, channels, [=](int64_t c) {
+  parallel_for(rows.rows / rows.at_once, row_grain(width), [=](int64_t first, int64_t last) {
+    for (int64_t at = first * width; at < last * width; at += width) {
+      store_or_add(dx + at, accumulate, 0, width, [=](int64_t c) {
         if constexpr (training)
           return std::fma(scale[c], dy[at + c], -std::fma(x[at + c] - mean[c], slope[c], offset[c]));
         return scale[c] * dy[at + c];
@@ -133,9 +139,9 @@ Layout layout(const Signature& s) {
   const TensorSpec channel{Shape{x.back()}, s.dtype()};
   if (training) result.auxiliary = {channel, channel};
   dispatch_float(s.dtype(), name<training>, [&]<class T>() {
-    result.forward_workspace =
-        training ? std::max(channel.bytes(), column_moments_workspace<T>(rows)) : channel.bytes();
-    result.backward_workspace = 3 * channel.bytes() + column_sums_workspace<T>(rows, 2);
+    const size_t row = static_cast<size_t>(rows.width()) * sizeof(T);
+    result.forward_workspace = training ? std::max(3 * row, column_moments_workspace<T>(rows)) : 3 * row;
+    result.backward_workspace = 4 * row + column_sums_workspace<T>(rows, 2);
   });
   return result;
 }

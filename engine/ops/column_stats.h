@@ -3,6 +3,9 @@
 // The order of every sum is fixed by the matrix's shape: its rows are cut into blocks; a task adds up one block, first
 // row to last; the blocks' results are added in the order of the blocks, in double. So the bits depend neither on the
 // number of threads nor on which op asks.
+//
+// Of a matrix with few columns several rows are read as one, so that what goes through it row by row has long loops,
+// whose sums do not wait for each other; the sums of each column are put together with those of the blocks.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -12,15 +15,19 @@
 
 namespace parabola {
 
-// A stack of `outer` matrices [rows, columns], row-major. Rows are numbered through the whole stack.
+// A stack of `outer` matrices [rows, columns], row-major. Rows are numbered through the whole stack. `at_once` of them,
+// which divides their number, are read as one.
 struct RowBlocks {
-  int64_t rows, columns, outer = 1;
+  int64_t rows, columns, outer = 1, at_once = 1;
+
+  int64_t width() const { return at_once * columns; }  // of what is read as one row
 
   // Rows of a block: at most 128, since rounding errors grow with their number, and fewer where rows are long, since
   // column_moments reads a block twice and should find it in the cache; at least 64, so that the blocks' results stay
   // small beside the matrix. A single column is expected to be added up by lane_sum, which has 16 running sums.
   int64_t block_rows() const {
-    return columns == 1 ? 128 * 16 : std::clamp<int64_t>(elementwise_grain / std::max<int64_t>(columns, 1), 64, 128);
+    if (width() == 1) return 128 * 16;
+    return at_once * std::clamp<int64_t>(elementwise_grain / std::max<int64_t>(width(), 1), 64, 128);
   }
   int64_t blocks() const { return (rows + block_rows() - 1) / block_rows(); }  // of one matrix
   int64_t begin(int64_t block) const { return block * block_rows(); }
@@ -36,16 +43,23 @@ struct RowBlocks {
   }
 };
 
+// One matrix, as many of its rows at once as make at least 128 columns, where their number has so many factors of two.
+inline RowBlocks rows_at_once(int64_t rows, int64_t columns) {
+  RowBlocks matrix{rows, columns};
+  while (columns > 0 && matrix.width() < 128 && rows % (2 * matrix.at_once) == 0 && rows > 0) matrix.at_once *= 2;
+  return matrix;
+}
+
 // Columns whose blocks' results are combined side by side: two AVX-512 vectors of doubles.
 constexpr int64_t column_group = 16;
 
 template <class T>
 size_t column_sums_workspace(const RowBlocks& matrix, int64_t sums = 1) {
-  return static_cast<size_t>(matrix.outer * matrix.blocks() * sums * matrix.columns) * sizeof(T);
+  return static_cast<size_t>(matrix.outer * matrix.blocks() * sums * matrix.width()) * sizeof(T);
 }
 
 // Adds up `sums` quantities for each column in one pass. add_rows(first, last, partial) adds the terms of rows
-// [first, last) to partial[0 .. sums * columns), which starts as zeros: the first quantity of all columns, then the
+// [first, last) to partial[0 .. sums * width), which starts as zeros: the first quantity of all columns, then the
 // second. Results go to finish(index, count, sums): `count` of them from `index` on, which runs over
 // [outer][sums][columns]; the sums are in double.
 template <class T>
@@ -88,23 +102,29 @@ void block_moments(const T* x, int64_t rows, int64_t columns, T* moments) {
 }
 
 // Mean and biased variance of each column from the moments of its blocks, in their order and in double; rows_of(block)
-// is the block's number of rows. (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing
-// sample variances", 1979, with all blocks at once: variance within the blocks plus variance of their means.)
+// is the block's number of rows, of which `at_once` are read as one. (Chan, Golub, LeVeque, "Updating formulae and a
+// pairwise algorithm for computing sample variances", 1979, with all blocks at once: variance within the blocks plus
+// variance of their means.)
 template <class T, class RowsOf>
-void merge_moments(const T* moments, int64_t blocks, int64_t columns, RowsOf&& rows_of, T* mean, T* variance) {
+void merge_moments(const T* moments, int64_t blocks, int64_t columns, RowsOf&& rows_of, T* mean, T* variance,
+                   int64_t at_once = 1) {
+  const int64_t width = at_once * columns;
   parallel_for(columns, column_group, [&](int64_t first, int64_t last) {
     const int64_t count = last - first;
     double rows = 0, centre[column_group] = {}, squares[column_group] = {};
-    for (int64_t block = 0; block < blocks; ++block) {
-      const T *rough = moments + block * 3 * columns + first, *sum = rough + columns;
-      const double n = static_cast<double>(rows_of(block));
+    for (int64_t part = 0; part < blocks * at_once; ++part) {
+      const int64_t block = part / at_once;
+      const T *rough = moments + block * 3 * width + part % at_once * columns + first, *sum = rough + width;
+      const double n = static_cast<double>(rows_of(block) / at_once);
       rows += n;
       for (int64_t k = 0; k < count; ++k) centre[k] += n * rough[k] + sum[k];
     }
     for (double& value : centre) value /= rows;
-    for (int64_t block = 0; block < blocks; ++block) {
-      const T *rough = moments + block * 3 * columns + first, *sum = rough + columns, *squared = sum + columns;
-      const double n = static_cast<double>(rows_of(block));
+    for (int64_t part = 0; part < blocks * at_once; ++part) {
+      const int64_t block = part / at_once;
+      const T *rough = moments + block * 3 * width + part % at_once * columns + first, *sum = rough + width,
+              *squared = sum + width;
+      const double n = static_cast<double>(rows_of(block) / at_once);
       for (int64_t k = 0; k < count; ++k) {
         const double shift = rough[k] - centre[k];
         squares[k] += squared[k] + shift * (2 * sum[k] + n * shift);
@@ -115,6 +135,12 @@ void merge_moments(const T* moments, int64_t blocks, int64_t columns, RowsOf&& r
       variance[first + k] = static_cast<T>(std::max(0.0, squares[k] / rows));
     }
   });
+}
+
+// A row of a matrix as often as rows are read at once.
+template <class T>
+void repeat_row(const T* row, const RowBlocks& matrix, T* repeated) {
+  for (int64_t i = 0; i < matrix.width(); ++i) repeated[i] = row[i % matrix.columns];
 }
 
 // Rows for a task that goes through a matrix element by element.
@@ -130,14 +156,12 @@ size_t column_moments_workspace(const RowBlocks& matrix) {
 // Mean and biased variance of each column of x [rows, columns], which is read from memory once.
 template <class T>
 void column_moments(const T* x, const RowBlocks& matrix, T* workspace, T* mean, T* variance) {
-  const int64_t columns = matrix.columns;
+  const auto rows_of = [&](int64_t block) { return matrix.end(block) - matrix.begin(block); };
   matrix.each_block([&](int64_t, int64_t block) {
-    block_moments(x + matrix.begin(block) * columns, matrix.end(block) - matrix.begin(block), columns,
-                  workspace + block * 3 * columns);
+    block_moments(x + matrix.begin(block) * matrix.columns, rows_of(block) / matrix.at_once, matrix.width(),
+                  workspace + block * 3 * matrix.width());
   });
-  merge_moments(
-      workspace, matrix.blocks(), columns, [&](int64_t block) { return matrix.end(block) - matrix.begin(block); }, mean,
-      variance);
+  merge_moments(workspace, matrix.blocks(), matrix.columns, rows_of, mean, variance, matrix.at_once);
 }
 
 // Moves running statistics towards those of a batch of `rows` values a channel, as PyTorch does: momentum is the weight
