@@ -288,19 +288,28 @@ void tile_product(int64_t m, int64_t k, const Factor<T>& a, const Patches<T>& b,
 Tiles row_tiles(int64_t m) { return even_tiles(m, m < 1024 ? 64 : 256, 8); }
 Tiles column_tiles(int64_t n) { return even_tiles(n, 256, 64); }
 
+ProductTiles fixed_tiles(int64_t m, int64_t n) {
+  if (m > 1024) return {row_tiles(m), column_tiles(n)};
+  return {n > 64 ? even_tiles(m, 256, 24) : row_tiles(m), even_tiles(n, 64, 64)};
+}
+
 namespace {
 
-// At least so many tiles, where there are rows for them.
-ProductTiles product_tiles(int64_t m, int64_t n, int64_t number) {
+// At least so many tiles, where C is large enough.
+ProductTiles product_tiles(int64_t m, int64_t n, int64_t number, bool columns_first) {
   ProductTiles tiles{even_tiles(m, m < 4096 ? 256 : 1024, 24),
                      m < 4096 ? column_tiles(n) : Tiles{n, std::max<int64_t>(1, n)}};
+  for (int64_t columns = 128; columns_first && columns >= 64 && tiles.number() < number; columns /= 2)
+    tiles.columns = even_tiles(n, columns, 64);
   for (int64_t rows = 128; rows >= 64 && tiles.number() < number; rows /= 2) tiles.rows = even_tiles(m, rows, 8);
   return tiles;
 }
 
 }  // namespace
 
-ProductTiles product_tiles(int64_t m, int64_t n) { return product_tiles(m, n, 4 * thread_pool().threads()); }
+ProductTiles product_tiles(int64_t m, int64_t n, bool columns_first) {
+  return product_tiles(m, n, 4 * thread_pool().threads(), columns_first);
+}
 
 namespace {
 
@@ -310,13 +319,13 @@ struct Cut {
   ProductTiles tiles;
   Tiles inner;
   int64_t parts;  // of the inner axis, so that there are some 32 tasks; none shorter than 256
-  Cut(int64_t m, int64_t n, int64_t k)
-      : tiles(k < 4096 ? product_tiles(m, n, 24) : ProductTiles{even_tiles(m, 256, 24), column_tiles(n)}) {
+  Cut(int64_t m, int64_t n, int64_t k, bool transposed = false)
+      : tiles(k < 4096 ? product_tiles(m, n, 24, false) : ProductTiles{even_tiles(m, 256, 24), column_tiles(n)}) {
     const int64_t number = std::max<int64_t>(1, tiles.number());
     const int64_t most = std::clamp<int64_t>(k / 256, 1, std::max<int64_t>(1, 32 / number));
     inner = {k, std::max<int64_t>(1, (k + most - 1) / most)};
     parts = std::max<int64_t>(1, inner.number());
-    if (parts == 1) tiles = parabola::product_tiles(m, n);
+    if (parts == 1) tiles = parabola::product_tiles(m, n, !transposed);
   }
 };
 
@@ -339,7 +348,7 @@ void add_parts(const T* parts, int64_t number, int64_t count, T* out, bool accum
 template <class T>
 void gemm(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, bool accumulate,
           T* workspace) {
-  const Cut cut(m, n, k);
+  const Cut cut(m, n, k, a.transposed);
   const int64_t parts = cut.parts;
   thread_pool().run(parts * cut.tiles.number(), [&](int64_t task, int) {
     const auto [i, j, height, width] = cut.tiles.at(task / parts);

@@ -84,7 +84,8 @@ Tiles row_tiles(int64_t m);
 Tiles column_tiles(int64_t n);
 
 // The tiles of C [m, n]: of whole rows, so that A is read and packed but once, where there are many; at least four a
-// thread, where there are rows for them. No element's bits depend on them.
+// thread, where C is large enough. No element's bits depend on them. Cut first are columns, each tile's part of B being
+// packed for it alone, or rows, where A is transposed and so what has to be packed.
 struct ProductTile {
   int64_t i, j, rows, columns;
 };
@@ -96,6 +97,9 @@ struct ProductTiles {
     return {rows.begin(row), columns.begin(column), rows.length(row), columns.length(column)};
   }
 };
-ProductTiles product_tiles(int64_t m, int64_t n);
+ProductTiles product_tiles(int64_t m, int64_t n, bool columns_first = true);
+
+// Tiles of at most 256 x 256 that m and n alone decide, for sums and buffers that end with them.
+ProductTiles fixed_tiles(int64_t m, int64_t n);
 
 }  // namespace parabola

@@ -10,7 +10,8 @@
 namespace parabola {
 
 // How deep a product is done at a time, the sums going on from C: a packed panel of B then stays in the first level of
-// cache, what is packed of a tile in the second.
+// cache (with AVX-512 half of it: 64 KiB; less depth loses more by reading and writing C), what is packed of a tile in
+// the second.
 template <class T>
 constexpr int64_t max_depth = 1024 / sizeof(T);
 

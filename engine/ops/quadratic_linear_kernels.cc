@@ -36,7 +36,8 @@ void Problem::set(const Shape& x, const Shape& a, const Shape& b, const Shape& s
   has_a = a.rank() == 3, has_b = b.rank() == 3, has_square = square.rank() == 2;
   rows = x.product(0, x.rank() - 1), C = x.back();
   J = has_a || has_b ? factor[0] : 0, K = J > 0 ? factor[1] : square[0];
-  down = row_tiles(rows), across = column_tiles(K);
+  const ProductTiles tiles = fixed_tiles(rows, K);
+  down = tiles.rows, across = tiles.columns;
   if (form()) down.size = 64, across.size = std::max<int64_t>(1, K);  // rows of its J K products are long
   constexpr int64_t elements = 1 << 20;  // of both factors: 4 MiB of floats, which stay in the last level of cache
   const int64_t row = std::max({int64_t{1}, factors() * J * K, has_square ? C : 0});
