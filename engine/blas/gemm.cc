@@ -69,7 +69,8 @@ template <int rows, int vectors, class T, class RowOfB>
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) {
       sum[i][v] = load_vector(start.data + i * start.row + v * lanes);
-      __builtin_prefetch(c + (rows + i) * c_stride + v * lanes, 1);  // where the next rows' sums go
+      if (v * vector_bytes % 64 == 0)
+        __builtin_prefetch(c + (rows + i) * c_stride + v * lanes, 1);  // where the next rows' sums go
     }
   }
   int64_t p = 0;
