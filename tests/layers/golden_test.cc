@@ -6,6 +6,7 @@
 
 #include "engine/core/thread_pool.h"
 #include "engine/ops/cross_entropy.h"
+#include "engine/tape/solver.h"
 #include "engine/tape/tape.h"
 #include "layers/adapter.h"
 #include "layers/models/models.h"
@@ -96,8 +97,8 @@ class Run {
   }
 
   // Forward and backward; gradients lie in the parameters. Returns the loss.
-  double step(Checkpoint policy) {
-    Tape tape({.checkpoint = policy});
+  double step(const TapeOptions& options) {
+    Tape tape(options);
     const Tensor loss = [&] {
       const Tensor logits = (*model_)(images_);
       output_ = in_file_layout(logits, FileLayout::plain);
@@ -105,6 +106,17 @@ class Run {
     }();
     tape.backward(loss);
     return loss.item();
+  }
+
+  // As planned for the smallest budget that can be kept.
+  TapeOptions tightest() {
+    const auto loss = [&] { return cross_entropy((*model_)(images_), labels_); };
+    const Frontier frontier(loss, test_device());
+    const size_t budget = frontier.smallest_budget();
+    TapeOptions options{.memory_budget = budget, .plan = frontier.within(budget)->choices};
+    options.plan = place_step(options, loss, test_device());
+    options.memory_budget += Memory::of(test_device()).activation_bytes();
+    return options;
   }
 
   Module& model() { return *model_; }
@@ -166,11 +178,16 @@ constexpr Checkpoint policies[] = {Checkpoint::none, Checkpoint::standard, Check
 
 void check_step_in_float32(const GoldenNet& net, const Safetensors& file) {
   std::optional<Values> first;
-  for (const Checkpoint policy : policies) {
+  for (const Checkpoint policy : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks, Checkpoint::automatic}) {
     CAPTURE(name_of(policy));
     Run run(net, file, DType::f32);
     const Values frozen = run.tensors(is_frozen);
-    const double loss = run.step(policy);
+    const bool budgeted = policy == Checkpoint::automatic;
+    const TapeOptions options = budgeted ? run.tightest() : TapeOptions{.checkpoint = policy};
+    Memory& memory = Memory::of(test_device());
+    memory.reset_peak();
+    const double loss = run.step(options);
+    if (budgeted) CHECK(memory.peak_activation_bytes() <= options.memory_budget);
     const Values gradients = run.gradients(), running = run.tensors(is_buffer);
 
     CHECK(test::relative_error(run.output(), read(file, "output", DType::f64).to_vector<double>()) <= 1e-4);
@@ -208,7 +225,7 @@ void check_ten_steps_in_float64(const GoldenNet& net, const Safetensors& file) {
                                              .epsilon = options.at("eps")});
     test::Array got;
     for (size_t i = 0; i < losses.size(); ++i) {
-      got.push_back(run.step(policy));
+      got.push_back(run.step({.checkpoint = policy}));
       optimizer.step();
     }
     CHECK(test::relative_error(got, losses) <= 1e-9);
