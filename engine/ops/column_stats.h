@@ -115,7 +115,7 @@ void merge_moments(const T* moments, int64_t blocks, int64_t columns, RowsOf&& r
     for (int64_t part = 0; part < blocks * at_once; ++part) {
       const int64_t block = part / at_once;
       const T *rough = moments + block * 3 * width + part % at_once * columns + first, *sum = rough + width;
-      const double n = static_cast<double>(rows_of(block) / at_once);
+      const auto n = static_cast<double>(rows_of(block)) / static_cast<double>(at_once);
       rows += n;
       for (int64_t k = 0; k < count; ++k) centre[k] += n * rough[k] + sum[k];
     }
@@ -124,7 +124,7 @@ void merge_moments(const T* moments, int64_t blocks, int64_t columns, RowsOf&& r
       const int64_t block = part / at_once;
       const T *rough = moments + block * 3 * width + part % at_once * columns + first, *sum = rough + width,
               *squared = sum + width;
-      const double n = static_cast<double>(rows_of(block) / at_once);
+      const auto n = static_cast<double>(rows_of(block)) / static_cast<double>(at_once);
       for (int64_t k = 0; k < count; ++k) {
         const double shift = rough[k] - centre[k];
         squares[k] += squared[k] + shift * (2 * sum[k] + n * shift);
