@@ -11,11 +11,14 @@
 #include "engine/io/input_file.h"
 
 // stb_image decompresses all that a PNG holds before it looks how much the pixels need: a small file would take
-// gigabytes. So no block that it asks for is larger than the pixels or the file explain.
+// gigabytes. So no block that it asks for is larger than the pixels or the file explain. New blocks are zeros: a JPEG's
+// scan may name a Huffman table that no segment has defined, and stb_image (2.27) follows whatever lies there, out of
+// bounds; in zeros it finds the symbol 0.
 namespace {
 thread_local size_t largest_block = 0;
 void* limited_realloc(void* block, size_t bytes) {
-  return bytes > largest_block ? nullptr : std::realloc(block, bytes);
+  if (bytes > largest_block) return nullptr;
+  return block ? std::realloc(block, bytes) : std::calloc(1, bytes);
 }
 }  // namespace
 #define STBI_MALLOC(bytes) limited_realloc(nullptr, bytes)

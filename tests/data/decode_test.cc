@@ -124,6 +124,27 @@ TEST_CASE("decode: a Huffman table of too many symbols never reaches the decoder
   }
 }
 
+TEST_CASE("decode: a scan by Huffman tables that nobody has defined does not read what lay in memory before") {
+  Bytes damaged = stored("file/rgb.jpg");
+  const Bytes begin{0xff, 0xda};
+  const auto scan = std::search(damaged.begin(), damaged.end(), begin.begin(), begin.end());
+  REQUIRE(scan < damaged.end() - 10);
+  for (int component = 0; component < scan[4]; ++component) scan[6 + 2 * component] = 0x33;  // tables 3, of DC and AC
+  std::vector<std::string> results;
+  for (const int before : {0, 1, 40, 127, 200, 255}) {
+    std::vector<std::vector<uint8_t>> blocks;
+    for (size_t bytes = 1 << 10; bytes <= 1 << 16; bytes += 1 << 10) blocks.emplace_back(bytes, before);
+    blocks.clear();
+    try {
+      const Image image = decoded(damaged);
+      results.emplace_back(image.rgb.begin(), image.rgb.end());
+    } catch (const FormatError& error) {
+      results.emplace_back(error.what());
+    }
+    CHECK(results.back() == results.front());
+  }
+}
+
 TEST_CASE("decode: damaged files are read or refused, nothing else") {
   for (const std::string name : {"rgb.png", "palette.png", "rgb.bmp", "palette.bmp", "rgb.jpg", "progressive.jpg"}) {
     const Bytes whole = stored("file/" + name);
