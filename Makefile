@@ -139,7 +139,6 @@ TESTS   := $(BUILD)/bin/tests
 CUDA_OBJECTS      := $(call objects,$(CUDA_SOURCES))
 TEST_CUDA_OBJECTS := $(call objects,$(filter-out tests/emulated/%,$(TEST_CUDA_SOURCES)))
 EMULATED_OBJECTS  := $(call objects,$(EMULATED_SOURCES),emulated/)
-CUDA_BATCH_OBJECTS := $(patsubst %,$(BUILD)/obj/%.o,$(filter %.cu,$(BATCHED)))
 EMULATED          := $(BUILD)/bin/tests_emulated
 
 .PHONY: all found demo tutorial chapters docs test test-long checked-suites checked-counts bench gpu-check install soak format lint formatted clean help FORCE
@@ -163,44 +162,34 @@ $(PRECOMPILED): $(BUILD)/flags
 	$(Q)printf '#include %s\n' $(FREQUENT:%='%') >$(@:.gch=)
 	$(Q)$(CXX) $(CXXFLAGS) $(INCLUDES) -MMD -MP -x c++-header $(@:.gch=) -o $@
 
-# $(call names_in,batch): what it compiles, for people.
-names_in = $(basename $(1)): $(notdir $(sources-of-$(1)))
+# A source where it lies: a batch of several is a file of the build folder. And what people read of it.
+place_of = $(if $(sources-of-$(1)),$(BUILD)/obj/)$(1)
+name_of  = $(if $(sources-of-$(1)),$(basename $(1)): $(notdir $(sources-of-$(1))),$(1))
+.SECONDEXPANSION:
 
 # $(call compile,file): the command that compiles $<, with the flags of the file.
 compile = $(CXX) $(CXXFLAGS) $(if $(filter $(UNAIDED) $(HOT),$(1)),,$(PRECOMPILED:%.gch=-include %)) -fmacro-prefix-map=./= \
             $(INCLUDES) $(if $(filter tests/%,$(1)),$(TEST_FLAGS)) $(call level,$(1)) -MMD -MP -c $< -o $@
 $(filter-out $(call objects,$(UNAIDED)),$(OBJECTS) $(BATCH_OBJECTS)): $(PRECOMPILED)
-$(OBJECTS): $(BUILD)/obj/%.o: %.cc $(BUILD)/flags
-	$(call say,C++,$<)
+$(OBJECTS) $(BATCH_OBJECTS): $(BUILD)/obj/%.o: $$(call place_of,$$*.cc) $(BUILD)/flags
+	$(call say,C++,$(call name_of,$*.cc))
 	$(Q)mkdir -p $(@D)
-	$(Q)$(call compile,$<)
-$(BATCH_OBJECTS): $(BUILD)/obj/%.o: $(BUILD)/obj/%.cc $(BUILD)/flags
-	$(call say,C++,$(call names_in,$*.cc))
-	$(Q)$(call compile,$(firstword $(sources-of-$*.cc)))
+	$(Q)$(call compile,$(firstword $(sources-of-$*.cc) $<))
 
 $(LIBRARY): $(call objects,$(LIBRARY_SOURCES)) $(BUILD)/sources
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $(filter %.o,$^)
 
-# For CUDA, and the same sources for the emulated grid. #pragma unroll is nvcc's.
-compile_cuda     = $(NVCC) $(NVCCFLAGS) $(INCLUDES) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
-compile_emulated = $(CXX) $(CXXFLAGS) $(PRECOMPILED:%.gch=-include %) -Wno-unknown-pragmas $(INCLUDES) -MMD -MP -x c++ -c $< -o $@
+$(CUDA_OBJECTS) $(TEST_CUDA_OBJECTS): $(BUILD)/obj/%.o: $$(call place_of,$$*) $(BUILD)/cuda-flags
+	$(call say,CUDA,$(call name_of,$*))
+	$(Q)mkdir -p $(@D)
+	$(Q)$(NVCC) $(NVCCFLAGS) $(INCLUDES) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 
-$(filter-out $(CUDA_BATCH_OBJECTS),$(CUDA_OBJECTS) $(TEST_CUDA_OBJECTS)): $(BUILD)/obj/%.o: % $(BUILD)/cuda-flags
-	$(call say,CUDA,$<)
+# The same sources for the emulated grid. #pragma unroll is nvcc's.
+$(EMULATED_OBJECTS): $(BUILD)/obj/emulated/%.o: $$(call place_of,$$*) $(BUILD)/flags $(PRECOMPILED)
+	$(call say,C++,$(call name_of,$*) for the emulated grid)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(compile_cuda)
-$(CUDA_BATCH_OBJECTS): $(BUILD)/obj/%.o: $(BUILD)/obj/% $(BUILD)/cuda-flags
-	$(call say,CUDA,$(call names_in,$*))
-	$(Q)$(compile_cuda)
-$(filter-out $(CUDA_BATCH_OBJECTS:$(BUILD)/obj/%=$(BUILD)/obj/emulated/%),$(EMULATED_OBJECTS)): $(BUILD)/obj/emulated/%.o: % $(BUILD)/flags $(PRECOMPILED)
-	$(call say,C++,$< for the emulated grid)
-	$(Q)mkdir -p $(@D)
-	$(Q)$(compile_emulated)
-$(CUDA_BATCH_OBJECTS:$(BUILD)/obj/%=$(BUILD)/obj/emulated/%): $(BUILD)/obj/emulated/%.o: $(BUILD)/obj/% $(BUILD)/flags $(PRECOMPILED)
-	$(call say,C++,$(call names_in,$*) for the emulated grid)
-	$(Q)mkdir -p $(@D)
-	$(Q)$(compile_emulated)
+	$(Q)$(CXX) $(CXXFLAGS) $(PRECOMPILED:%.gch=-include %) -Wno-unknown-pragmas $(INCLUDES) -MMD -MP -x c++ -c $< -o $@
 
 $(APPS): $(BUILD)/bin/%: $(BUILD)/obj/apps/%.o $(call objects,$(COMMON_SOURCES)) $(LIBRARY)
 $(BUILD)/bin/bench: $(call objects,$(BENCH_SOURCES))

@@ -297,7 +297,7 @@ ProductTiles fixed_tiles(int64_t m, int64_t n) {
 namespace {
 
 // At least so many tiles, where C is large enough.
-ProductTiles product_tiles(int64_t m, int64_t n, int64_t number, bool columns_first) {
+ProductTiles at_least(int64_t number, int64_t m, int64_t n, bool columns_first) {
   ProductTiles tiles{even_tiles(m, m < 4096 ? 256 : 1024, 24),
                      m < 4096 ? column_tiles(n) : Tiles{n, std::max<int64_t>(1, n)}};
   for (int64_t columns = 128; columns_first && columns >= 64 && tiles.number() < number; columns /= 2)
@@ -309,7 +309,7 @@ ProductTiles product_tiles(int64_t m, int64_t n, int64_t number, bool columns_fi
 }  // namespace
 
 ProductTiles product_tiles(int64_t m, int64_t n, bool columns_first) {
-  return product_tiles(m, n, 4 * thread_pool().threads(), columns_first);
+  return at_least(4 * thread_pool().threads(), m, n, columns_first);
 }
 
 namespace {
@@ -321,12 +321,12 @@ struct Cut {
   Tiles inner;
   int64_t parts;  // of the inner axis, so that there are some 32 tasks; none shorter than 256
   Cut(int64_t m, int64_t n, int64_t k, bool transposed = false)
-      : tiles(k < 4096 ? product_tiles(m, n, 24, false) : ProductTiles{even_tiles(m, 256, 24), column_tiles(n)}) {
+      : tiles(k < 4096 ? at_least(24, m, n, false) : ProductTiles{even_tiles(m, 256, 24), column_tiles(n)}) {
     const int64_t number = std::max<int64_t>(1, tiles.number());
     const int64_t most = std::clamp<int64_t>(k / 256, 1, std::max<int64_t>(1, 32 / number));
     inner = {k, std::max<int64_t>(1, (k + most - 1) / most)};
     parts = std::max<int64_t>(1, inner.number());
-    if (parts == 1) tiles = parabola::product_tiles(m, n, !transposed);
+    if (parts == 1) tiles = product_tiles(m, n, !transposed);
   }
 };
 

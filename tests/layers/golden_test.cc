@@ -98,6 +98,8 @@ class Run {
 
   // Forward and backward; gradients lie in the parameters. Returns the loss.
   double step(const TapeOptions& options) {
+    Memory& memory = Memory::of(test_device());
+    memory.reset_peak();
     Tape tape(options);
     const Tensor loss = [&] {
       const Tensor logits = (*model_)(images_);
@@ -105,11 +107,13 @@ class Run {
       return cross_entropy(logits, labels_);
     }();
     tape.backward(loss);
+    CHECK(memory.peak_activation_bytes() <= options.memory_budget);
     return loss.item();
   }
 
-  // As planned for the smallest budget that can be kept.
-  TapeOptions tightest() {
+  // For automatic: as planned for the smallest budget that can be kept.
+  TapeOptions options_for(Checkpoint policy) {
+    if (policy != Checkpoint::automatic) return {.checkpoint = policy};
     const auto loss = [&] { return cross_entropy((*model_)(images_), labels_); };
     const Frontier frontier(loss, test_device());
     const size_t budget = frontier.smallest_budget();
@@ -174,20 +178,15 @@ void check_close(const Values& actual, const Values& expected, double tolerance,
   }
 }
 
-constexpr Checkpoint policies[] = {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks};
+constexpr Checkpoint policies[] = {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks, Checkpoint::automatic};
 
 void check_step_in_float32(const GoldenNet& net, const Safetensors& file) {
   std::optional<Values> first;
-  for (const Checkpoint policy : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks, Checkpoint::automatic}) {
+  for (const Checkpoint policy : policies) {
     CAPTURE(name_of(policy));
     Run run(net, file, DType::f32);
     const Values frozen = run.tensors(is_frozen);
-    const bool budgeted = policy == Checkpoint::automatic;
-    const TapeOptions options = budgeted ? run.tightest() : TapeOptions{.checkpoint = policy};
-    Memory& memory = Memory::of(test_device());
-    memory.reset_peak();
-    const double loss = run.step(options);
-    if (budgeted) CHECK(memory.peak_activation_bytes() <= options.memory_budget);
+    const double loss = run.step(run.options_for(policy));
     const Values gradients = run.gradients(), running = run.tensors(is_buffer);
 
     CHECK(test::relative_error(run.output(), read(file, "output", DType::f64).to_vector<double>()) <= 1e-4);
@@ -223,9 +222,10 @@ void check_ten_steps_in_float64(const GoldenNet& net, const Safetensors& file) {
                                              .beta1 = options.at("betas")[0],
                                              .beta2 = options.at("betas")[1],
                                              .epsilon = options.at("eps")});
+    const TapeOptions options = run.options_for(policy);
     test::Array got;
     for (size_t i = 0; i < losses.size(); ++i) {
-      got.push_back(run.step({.checkpoint = policy}));
+      got.push_back(run.step(options));
       optimizer.step();
     }
     CHECK(test::relative_error(got, losses) <= 1e-9);
