@@ -213,11 +213,17 @@ int64_t panel_elements(int64_t n, int64_t k) {
 template <class T>
 Panels<T> pack_panels(int64_t n, int64_t k, const Factor<T>& b, T* to) {
   constexpr int64_t columns = panel_columns<T>;
-  parallel_for((n + columns - 1) / columns, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t j = begin * columns; j < std::min(n, end * columns); j += columns)
-      pack(b.at(0, j), k, std::min(columns, n - j), to + j * k);
+  parallel_for(n, columns, [&](int64_t begin, int64_t end) {
+    pack_panel_rows(end - begin, k, b.at(0, begin), 0, k, to + begin * k);
   });
   return {to, k};
+}
+
+template <class T>
+void pack_panel_rows(int64_t n, int64_t k, const Factor<T>& rows, int64_t begin, int64_t count, T* to) {
+  constexpr int64_t columns = panel_columns<T>;
+  for (int64_t j = 0; j < n; j += columns)
+    pack(rows.at(0, j), count, std::min(columns, n - j), to + j * k + begin * panel_stride<T>(n - j));
 }
 
 template <class T>
@@ -225,8 +231,10 @@ void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Fac
                   bool accumulate, const T* bias) {
   if (empty_product(m, n, k, c, stride, accumulate, bias)) return;
   constexpr int64_t columns = panel_columns<T>;
-  // A copy of B costs little beside many rows; few rows read whole vectors of it where they lie.
-  const bool copies = b.transposed || m > 2 * kernel_rows;
+  // A copy of B costs little beside many rows; few rows read whole vectors of it where they lie, and so do all where it
+  // takes but half of the first level of cache.
+  const bool close = b.stride * std::min(k, max_depth<T>) * int64_t{sizeof(T)} <= 16 << 10;
+  const bool copies = b.transposed || (m > 2 * kernel_rows && !close);
   const int64_t in_place = copies ? 0 : n / vector_lanes<T> * vector_lanes<T>;
   const EvenRows<T> rows(a, m, n);
   alignas(64) T packed[group_panels * panel_distance<T>];
@@ -363,6 +371,7 @@ void gemm(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& 
 
 #define PARABOLA_GEMM(T)                                                                                          \
   template Panels<T> pack_panels(int64_t, int64_t, const Factor<T>&, T*);                                         \
+  template void pack_panel_rows(int64_t, int64_t, const Factor<T>&, int64_t, int64_t, T*);                        \
   template void tile_product(int64_t, int64_t, int64_t, const Factor<T>&, const Factor<T>&, T*, int64_t, bool,    \
                              const T*);                                                                           \
   template void tile_product(int64_t, int64_t, const Patches<T>&, const Panels<T>&, T*, int64_t, bool, const T*); \

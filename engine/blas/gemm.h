@@ -41,6 +41,9 @@ struct Panels {
 int64_t panel_elements(int64_t n, int64_t k);  // for every T
 template <class T>
 Panels<T> pack_panels(int64_t n, int64_t k, const Factor<T>& b, T* to);
+// Rows [begin, begin + count) of those k, which `rows` are; the panels are whole once all rows are. Single-threaded.
+template <class T>
+void pack_panel_rows(int64_t n, int64_t k, const Factor<T>& rows, int64_t begin, int64_t count, T* to);
 
 // C [m, n] = op(A) op(B), or + bias, [n], added to every row, or C += with accumulate, which takes no bias; op(A) is
 // [m, k], op(B) is [k, n], C row-major with rows `stride` elements apart. Single-threaded: tasks call it on tiles of

@@ -61,6 +61,19 @@ TEST_CASE("conv2d") {
   check({"no images", {0, 4, 4, 3}, {2, 3, 3, 3}, {}});
 }
 
+TEST_CASE("conv2d: by Winograd's algorithm") {
+  check({"even sides", {2, 6, 4, 16}, {16, 3, 3, 16}, {.padding = 1}});
+  check({"odd sides", {2, 5, 7, 16}, {32, 3, 3, 16}, {.padding = 1}, false});
+  check({"no padding", {1, 7, 6, 32}, {16, 3, 3, 32}, {}});
+  check({"padding 2", {1, 4, 5, 16}, {16, 3, 3, 16}, {.padding = 2}});
+  check({"several chunks of channels", {1, 4, 4, 80}, {96, 3, 3, 80}, {.padding = 1}});
+  check({"images that share tiles, the last one not full", {12, 5, 5, 16}, {16, 3, 3, 16}, {.padding = 1}});
+  check({"parts of an image", {1, 19, 21, 16}, {16, 3, 3, 16}, {.padding = 1}});
+  check({"rows as long as may be", {1, 5, 128, 16}, {16, 3, 3, 16}, {.padding = 1}});
+  check({"weight frozen", {2, 4, 4, 16}, {16, 3, 3, 16}, {.padding = 1}, true, false, true});
+  check({"input frozen", {2, 4, 4, 16}, {16, 3, 3, 16}, {.padding = 1}, false, true});
+}
+
 TEST_CASE("conv2d: what does not fit is named") {
   const Tensor x = Tensor::full({2, 5, 5, 4}, 1.0), weight = Tensor::full({6, 3, 3, 4}, 1.0);
   CHECK_THROWS_WITH_AS(conv2d(Tensor::full({5, 5, 4}, 1.0), weight),

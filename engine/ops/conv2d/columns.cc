@@ -89,14 +89,15 @@ Sampling backward_sampling(const ConvGeometry& g, int64_t row, int64_t column) {
 }
 
 PixelTiles::PixelTiles(const Sampling& sampling, int64_t depth) : images(sampling.images), grid(sampling.grid()) {
-  const int64_t limit = std::clamp<int64_t>((1 << 16) / std::max<int64_t>(1, depth), 64, max_tile);
+  const int64_t width = sampling.columns.grid;
+  int64_t limit = std::clamp<int64_t>((1 << 16) / std::max<int64_t>(1, depth), 64, max_tile);
+  if (2 * width <= max_tile) limit = std::max(limit, 2 * width);
   images_per_tile = std::max<int64_t>(1, limit / std::max<int64_t>(1, grid));
   parts = std::max<int64_t>(1, (grid + limit - 1) / limit);
   size = images_per_tile > 1 ? images_per_tile * grid : (grid + parts - 1) / parts;
-  const int64_t width = sampling.columns.grid;
-  if (parts > 1 && width <= limit) {  // whole rows
-    const int64_t rows = std::min(limit / width, (size + width - 1) / width);
-    size = rows * width;
+  if (parts > 1 && 2 * width <= limit) {
+    const int64_t row_pairs = std::min(limit / width, (size + width - 1) / width + 1) / 2;
+    size = row_pairs * 2 * width;
     parts = (grid + size - 1) / size;
   }
 }

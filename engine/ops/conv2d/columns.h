@@ -32,10 +32,10 @@ Sampling forward_sampling(const ConvGeometry& g);
 // is computed.
 Sampling backward_sampling(const ConvGeometry& g, int64_t row, int64_t column);
 
-// Tiles of a sampling's pixels, counted through the whole batch: some whole images, some whole rows of one, or, where a
-// row is long, part of an image. Some 2^16 products of a pixel and a value of its patch, `depth` of them, are a tile's
-// work for each output channel; at least 64 pixels, at most max_tile. Tiles of the first images do not depend on how
-// many images follow.
+// Tiles of a sampling's pixels, counted through the whole batch: some whole images, an even number of whole rows of
+// one, or, where two rows are more than max_tile, part of an image. Some 2^16 products of a pixel and a value of its
+// patch, `depth` of them, are a tile's work for each output channel; at least 64 pixels, at most max_tile. Tiles of the
+// first images do not depend on how many images follow.
 struct PixelTiles {
   PixelTiles(const Sampling& sampling, int64_t depth);
   int64_t number() const;

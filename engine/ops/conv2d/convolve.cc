@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/core/thread_pool.h"
+#include "engine/ops/conv2d/winograd.h"
 
 namespace parabola {
 namespace {
@@ -52,52 +53,75 @@ void place_phase(const ConvGeometry& g, const Sampling& s, int64_t row, int64_t 
 
 }  // namespace
 
+PixelTiles output_tiles(const ConvGeometry& g) {
+  // Winograd's 4 products a channel and pixel in place of 9.
+  return {forward_sampling(g), winograd::applies(g) ? 4 * g.C : g.depth()};
+}
+
 int64_t packed_weight_elements(const ConvGeometry& g) {
+  if (winograd::applies(g)) return winograd::packed_weight_elements(g);
   return g.groups * padded(panel_elements(g.group_outputs(), g.depth()));
 }
 
 template <class T>
 void pack_weight(const ConvGeometry& g, const T* weight, T* packed) {
+  if (winograd::applies(g)) return winograd::pack_weight(g, weight, false, packed);
   const int64_t outputs = g.group_outputs(), depth = g.depth(), size = padded(panel_elements(outputs, depth));
   for (int64_t group = 0; group < g.groups; ++group)
     pack_panels(outputs, depth, {weight + group * outputs * depth, depth, true}, packed + group * size);
 }
 
+int64_t tile_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles) {
+  return padded(winograd::applies(g) ? winograd::tile_scratch_elements(g, tiles)
+                                     : strip_elements(forward_sampling(g), tiles, g.group_inputs()));
+}
+
 template <class T>
-void convolve_tile(const ConvGeometry& g, const Sampling& sampling, const T* x, int64_t begin, int64_t end,
-                   std::initializer_list<TileMap<T>> maps, T* strip) {
+void convolve_tile(const ConvGeometry& g, const T* x, int64_t begin, int64_t end,
+                   std::initializer_list<TileMap<T>> maps, T* scratch) {
+  if (winograd::applies(g)) return winograd::convolve_tile(g, x, begin, end, maps, scratch);
+  const Sampling sampling = forward_sampling(g);
   const int64_t inputs = g.group_inputs(), depth = g.depth();
   for (int64_t group = 0; group < g.groups; ++group) {
-    const TilePatches<T> tile(sampling, x, group * inputs, inputs, begin, end, strip);
+    const TilePatches<T> tile(sampling, x, group * inputs, inputs, begin, end, scratch);
     for (const TileMap<T>& map : maps) {
       const int64_t outputs = map.group_outputs, k = group * outputs;
       const Panels<T> weight{map.packed_weight + group * padded(panel_elements(outputs, depth)), depth};
-      tile_product(end - begin, outputs, tile.patches(), weight, map.y + k, map.stride, false,
+      tile_product(end - begin, outputs, tile.patches(), weight, map.y + k, map.stride, map.accumulate,
                    map.bias ? map.bias + k : nullptr);
     }
   }
 }
 
 int64_t convolve_workspace(const ConvGeometry& g) {
-  const Sampling s = forward_sampling(g);
-  return packed_weight_elements(g) +
-         thread_pool().threads() * padded(strip_elements(s, {s, g.depth()}, g.group_inputs()));
+  return packed_weight_elements(g) + thread_pool().threads() * tile_scratch_elements(g, output_tiles(g));
 }
 
+namespace {
+
+// All tiles, with the weight packed at the workspace's beginning.
 template <class T>
-void convolve(const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y, T* workspace) {
-  const Sampling s = forward_sampling(g);
-  const PixelTiles tiles(s, g.depth());
-  const int64_t strip = padded(strip_elements(s, tiles, g.group_inputs()));
-  pack_weight(g, weight, workspace);
+void convolve_packed(const ConvGeometry& g, const T* x, const T* bias, T* y, bool accumulate, T* workspace) {
+  const PixelTiles tiles = output_tiles(g);
+  const int64_t scratch = tile_scratch_elements(g, tiles);
   thread_pool().run(tiles.number(), [&](int64_t tile, int worker) {
     const int64_t begin = tiles.begin(tile);
-    convolve_tile(g, s, x, begin, tiles.end(tile), {{workspace, bias, g.group_outputs(), y + begin * g.K, g.K}},
-                  workspace + packed_weight_elements(g) + worker * strip);
+    convolve_tile(g, x, begin, tiles.end(tile),
+                  {{workspace, bias, g.group_outputs(), y + begin * g.K, g.K, accumulate}},
+                  workspace + packed_weight_elements(g) + worker * scratch);
   });
 }
 
+}  // namespace
+
+template <class T>
+void convolve(const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y, T* workspace) {
+  pack_weight(g, weight, workspace);
+  convolve_packed(g, x, bias, y, false, workspace);
+}
+
 int64_t input_gradient_workspace(const ConvGeometry& g) {
+  if (winograd::applies(g)) return convolve_workspace(winograd::turned(g));
   int64_t per_worker = 0, weights = 0;
   for (int64_t row = 0; row < g.stride; ++row)
     for (int64_t column = 0; column < g.stride; ++column) {
@@ -113,6 +137,11 @@ int64_t input_gradient_workspace(const ConvGeometry& g) {
 
 template <class T>
 void input_gradient(const ConvGeometry& g, const T* dy, const T* weight, T* dx, bool accumulate, T* workspace) {
+  if (winograd::applies(g)) {
+    const ConvGeometry turned = winograd::turned(g);
+    winograd::pack_weight(turned, weight, true, workspace);
+    return convolve_packed<T>(turned, dy, nullptr, dx, accumulate, workspace);
+  }
   const int64_t outputs = g.group_outputs(), inputs = g.group_inputs();
   T *reordered = workspace, *packed = workspace + padded(weight_elements(g));
   for (int64_t row = 0; row < g.stride; ++row)
@@ -144,48 +173,65 @@ void input_gradient(const ConvGeometry& g, const T* dy, const T* weight, T* dx, 
     }
 }
 
-int64_t weight_gradient_workspace(const ConvGeometry& g) {
+namespace {
+
+int64_t gradient_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles) {
+  return padded(winograd::applies(g) ? winograd::gradient_scratch_elements(g, tiles)
+                                     : strip_elements(forward_sampling(g), tiles, g.group_inputs()));
+}
+
+// Tiles [first, last).
+template <class T>
+void weight_gradient_part(const ConvGeometry& g, const PixelTiles& tiles, int64_t first, int64_t last, const T* x,
+                          const T* dy, T* dw, T* strip) {
   const Sampling s = forward_sampling(g);
-  const PixelTiles tiles(s, g.depth());
-  return most_parts(g, tiles) * weight_elements(g) +
-         thread_pool().threads() * padded(strip_elements(s, tiles, g.group_inputs()));
+  const int64_t outputs = g.group_outputs(), inputs = g.group_inputs(), depth = g.depth();
+  for (int64_t index = first; index < last; ++index) {
+    const int64_t begin = tiles.begin(index), end = tiles.end(index);
+    for (int64_t group = 0; group < g.groups; ++group) {
+      const int64_t k = group * outputs;
+      const Factor<T> gradients{dy + begin * g.K + k, g.K, true};
+      T* sums = dw + k * depth;
+      if (s.identity()) {  // read in x itself, which has no margin
+        const Factor<T> pixels{x + begin * g.C + group * inputs, g.C};
+        tile_product(outputs, depth, end - begin, gradients, pixels, sums, depth, index > first);
+      } else {
+        const TilePatches<T> tile(s, x, group * inputs, inputs, begin, end, strip);
+        tile_product(outputs, end - begin, gradients, tile.patches(), sums, depth, index > first);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+int64_t weight_gradient_workspace(const ConvGeometry& g) {
+  const PixelTiles tiles = output_tiles(g);
+  return most_parts(g, tiles) * weight_elements(g) + thread_pool().threads() * gradient_scratch_elements(g, tiles);
 }
 
 template <class T>
 void weight_gradient(const ConvGeometry& g, const T* x, const T* dy, T* dw, bool accumulate, T* workspace) {
-  const Sampling s = forward_sampling(g);
-  const PixelTiles tiles(s, g.depth());
+  const PixelTiles tiles = output_tiles(g);
   const Tiles parts = weight_parts(g, tiles);
-  const int64_t outputs = g.group_outputs(), inputs = g.group_inputs(), depth = g.depth(), size = weight_elements(g);
-  const int64_t strip = padded(strip_elements(s, tiles, inputs));
-  T* scratch = workspace + parts.number() * size;
-  thread_pool().run(parts.number(), [&](int64_t part, int worker) {
-    for (int64_t index = parts.begin(part); index < parts.end(part); ++index) {
-      const int64_t begin = tiles.begin(index), end = tiles.end(index);
-      for (int64_t group = 0; group < g.groups; ++group) {
-        const int64_t k = group * outputs;
-        const Factor<T> gradients{dy + begin * g.K + k, g.K, true};
-        T* sums = workspace + part * size + k * depth;
-        const bool add = index > parts.begin(part);
-        if (s.identity()) {  // read in x itself, which has no margin
-          const Factor<T> pixels{x + begin * g.C + group * inputs, g.C};
-          tile_product(outputs, depth, end - begin, gradients, pixels, sums, depth, add);
-        } else {
-          const TilePatches<T> tile(s, x, group * inputs, inputs, begin, end, scratch + worker * strip);
-          tile_product(outputs, end - begin, gradients, tile.patches(), sums, depth, add);
-        }
-      }
-    }
+  const int64_t size = weight_elements(g), scratch = gradient_scratch_elements(g, tiles);
+  const int64_t chunks = winograd::applies(g) ? winograd::gradient_chunks(g) : 1;
+  thread_pool().run(parts.number() * chunks, [&](int64_t task, int worker) {
+    const int64_t part = task / chunks, first = parts.begin(part), last = parts.end(part);
+    T *sums = workspace + part * size, *mine = workspace + parts.number() * size + worker * scratch;
+    if (winograd::applies(g))
+      winograd::weight_gradient_part(g, tiles, first, last, task % chunks, x, dy, sums, mine);
+    else
+      weight_gradient_part(g, tiles, first, last, x, dy, sums, mine);
   });
   add_parts(workspace, parts.number(), size, dw, accumulate);
 }
 
-#define PARABOLA_CONVOLVE(T)                                                                    \
-  template void pack_weight(const ConvGeometry&, const T*, T*);                                 \
-  template void convolve_tile(const ConvGeometry&, const Sampling&, const T*, int64_t, int64_t, \
-                              std::initializer_list<TileMap<T>>, T*);                           \
-  template void convolve(const ConvGeometry&, const T*, const T*, const T*, T*, T*);            \
-  template void input_gradient(const ConvGeometry&, const T*, const T*, T*, bool, T*);          \
+#define PARABOLA_CONVOLVE(T)                                                                                           \
+  template void pack_weight(const ConvGeometry&, const T*, T*);                                                        \
+  template void convolve_tile(const ConvGeometry&, const T*, int64_t, int64_t, std::initializer_list<TileMap<T>>, T*); \
+  template void convolve(const ConvGeometry&, const T*, const T*, const T*, T*, T*);                                   \
+  template void input_gradient(const ConvGeometry&, const T*, const T*, T*, bool, T*);                                 \
   template void weight_gradient(const ConvGeometry&, const T*, const T*, T*, bool, T*);
 PARABOLA_CONVOLVE(float)
 PARABOLA_CONVOLVE(double)

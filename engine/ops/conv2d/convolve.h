@@ -1,6 +1,7 @@
-// The three passes of a convolution, for all ops that contain one. All on all threads, by fixed tiles: an element's
-// bits depend neither on the number of threads nor, image by image, on how many images follow. Workspaces are counted
-// in elements and depend on the number of threads.
+// The three passes of a convolution, for all ops that contain one: by matrix products over patches (columns.h), or, 3x3
+// kernels of stride 1 over enough channels, by Winograd's algorithm (winograd.h), in less than half the products. All
+// on all threads, by fixed tiles: an element's bits depend neither on the number of threads nor, image by image, on how
+// many images follow. Workspaces are counted in elements and depend on the number of threads.
 #pragma once
 #include <initializer_list>
 
@@ -13,27 +14,32 @@ template <class T>
 void convolve(const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y, T* workspace);
 int64_t convolve_workspace(const ConvGeometry& g);
 
-// The weight [K, R, S, C / groups] as convolve_tile multiplies with it, once for all tiles: [group] panels.
+// The tiles of its output pixels; where an op has several convolutions of one x, any one's do.
+PixelTiles output_tiles(const ConvGeometry& g);
+
+// The weight [K, R, S, C / groups] as convolve_tile multiplies with it, once for all tiles: [group] panels, or
+// Winograd's.
 template <class T>
 void pack_weight(const ConvGeometry& g, const T* weight, T* packed);
 int64_t packed_weight_elements(const ConvGeometry& g);
 
-// What becomes of a tile's patches: y = patches * weight + bias (null: none), with the packed weight, `group_outputs`
-// outputs a group and the rows of y `stride` elements apart.
+// What becomes of a tile's patches: y = or += patches * weight + bias (null: none), with the packed weight,
+// `group_outputs` outputs a group and the rows of y `stride` elements apart.
 template <class T>
 struct TileMap {
   const T *packed_weight, *bias;
   int64_t group_outputs;
   T* y;
   int64_t stride;
+  bool accumulate = false;
 };
 
 // Output pixels [begin, end) for several maps of the same patches. The inner function of every op with a convolution in
-// it: a map's bits do not depend on the other maps, so the linear term of a quadratic op has those of conv2d. `strip`
-// has room for strip_elements() of the tile.
+// it: a map's bits do not depend on the other maps, so the linear term of a quadratic op has those of conv2d.
 template <class T>
-void convolve_tile(const ConvGeometry& g, const Sampling& sampling, const T* x, int64_t begin, int64_t end,
-                   std::initializer_list<TileMap<T>> maps, T* strip);
+void convolve_tile(const ConvGeometry& g, const T* x, int64_t begin, int64_t end,
+                   std::initializer_list<TileMap<T>> maps, T* scratch);
+int64_t tile_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles);
 
 // dx [N, H, W, C] = or += the transposed convolution of dy.
 template <class T>

@@ -17,11 +17,10 @@ ConvGeometry with_images(ConvGeometry g, int64_t images) {
 struct Worker {
   int64_t strip, products, term;
   Worker(const Problem& p, bool with_products, const Extra& extra)
-      : strip(strip_elements(forward_sampling(p.stacked), p.tiles, p.stacked.group_inputs())),
+      : strip(tile_scratch_elements(p.stacked, p.tiles)),
         products(with_products ? p.tiles.size * p.stacked.K : 0),
         term(extra.worker) {
-    if (p.linear)
-      strip = std::max(strip, strip_elements(forward_sampling(*p.linear), p.tiles, p.linear->group_inputs()));
+    if (p.linear) strip = std::max(strip, tile_scratch_elements(*p.linear, p.tiles));
   }
   int64_t elements() const { return strip + products + term; }
 };
@@ -73,7 +72,6 @@ void forward(const Problem& p, const ForwardArgs& args, const Extra& extra, cons
   pack_weight(p.stacked, mine.kernels, mine.packed);
   if (p.linear) pack_weight(*p.linear, weight, mine.packed_linear);
 
-  const Sampling sampling = forward_sampling(p.any()), factor_sampling = forward_sampling(p.stacked);
   thread_pool().run(p.tiles.number(), [&](int64_t index, int worker) {
     const int64_t begin = p.tiles.begin(index), end = p.tiles.end(index), all = p.stacked.K;
     T *strip = mine.workers + worker * sizes.elements(), *y = args.outputs[0].data<T>() + begin * p.outputs;
@@ -81,13 +79,13 @@ void forward(const Problem& p, const ForwardArgs& args, const Extra& extra, cons
     const TileMap<T> linear{mine.packed_linear, bias, p.outputs / p.any().groups, y, p.outputs};
     const TileMap<T> both_factors{mine.packed, nullptr, all / p.stacked.groups, products, all};
     if (p.linear && p.same_patches()) {
-      convolve_tile(p.stacked, sampling, x, begin, end, {linear, both_factors}, strip);
+      convolve_tile(p.stacked, x, begin, end, {linear, both_factors}, strip);
     } else {
       if (p.linear)
-        convolve_tile(*p.linear, sampling, x, begin, end, {linear}, strip);
+        convolve_tile(*p.linear, x, begin, end, {linear}, strip);
       else  // no kernel: the bias alone, or zeros
         tile_product<T>(end - begin, p.outputs, 0, {x, 0}, {x, 0}, y, p.outputs, false, bias);
-      if (p.J > 0) convolve_tile(p.stacked, factor_sampling, x, begin, end, {both_factors}, strip);
+      if (p.J > 0) convolve_tile(p.stacked, x, begin, end, {both_factors}, strip);
     }
     term.add(
         {.begin = begin, .end = end, .products = products, .y = y, .worker = strip + sizes.strip + sizes.products});
@@ -111,7 +109,6 @@ void backward(const Problem& p, const BackwardArgs& args, const Extra& extra, co
     stack_kernels<T>(p.parts.present<const T*>(factors), p.J, p.K, p.stacked.groups, p.stacked.depth(), mine.kernels);
   if (wanted.products && recompute) pack_weight(p.stacked, mine.kernels, mine.packed);
 
-  const Sampling sampling = forward_sampling(p.stacked);
   const int64_t all = p.stacked.K, image_inputs = p.stacked.H * p.stacked.W * p.stacked.C;
   const bool any = wanted.products || wanted.squares;
   for (int64_t first = 0; any && (first == 0 || first < p.tiles.number()); first += p.chunk_tiles) {
@@ -122,8 +119,7 @@ void backward(const Problem& p, const BackwardArgs& args, const Extra& extra, co
       T *strip = mine.workers + worker * sizes.elements(), *gradients = mine.gradients + (begin - chunk_begin) * all;
       T* products = kept ? args.auxiliary[0].data<T>() + begin * all : gradients;
       if (recompute)
-        convolve_tile(p.stacked, sampling, x, begin, end,
-                      {{mine.packed, nullptr, all / p.stacked.groups, products, all}}, strip);
+        convolve_tile(p.stacked, x, begin, end, {{mine.packed, nullptr, all / p.stacked.groups, products, all}}, strip);
       term.gradients(
           {begin, end, products, gradients, dy + begin * p.outputs, strip + sizes.strip, mine.chunk, chunk_begin});
     });

@@ -1,6 +1,7 @@
 // Shapes, costs and needs of the quadratic convolutions.
 #include <algorithm>
 
+#include "engine/ops/conv2d/winograd.h"
 #include "engine/ops/quadratic_conv2d/factors.h"
 
 namespace parabola::factors {
@@ -9,7 +10,7 @@ bool Problem::same_patches() const {
   if (!linear || J == 0) return false;
   ConvGeometry other = *linear;
   other.K = stacked.K;
-  return other == stacked;
+  return other == stacked && winograd::applies(*linear) == winograd::applies(stacked);
 }
 
 int64_t Problem::chunk_images() const { return std::min(stacked.N, chunk_tiles / tiles.parts * tiles.images_per_tile); }
@@ -26,7 +27,7 @@ Problem make_problem(std::string_view op, const QuadraticConvAttributes& attribu
     fail<ShapeError>(op, "weight: got ", *weight, ", expected ", outputs, " output channels as the quadratic term has");
   stacked.K = parts.factors() * J * factor[0];
   const ConvGeometry& tiled = linear ? *linear : stacked;
-  const PixelTiles tiles(forward_sampling(tiled), tiled.depth());
+  const PixelTiles tiles = output_tiles(tiled);
   constexpr int64_t chunk_elements = 1 << 20;       // 4 MiB of floats stay in the last level of cache
   int64_t pixel = std::max<int64_t>(1, stacked.K);  // elements that a chunk holds of it
   if (parts.square) pixel = std::max(pixel, x.product(1, 4) / std::max<int64_t>(1, stacked.image_pixels()));

@@ -1,0 +1,147 @@
+#include "engine/ops/conv2d/winograd.h"
+
+#include "engine/core/thread_pool.h"
+#include "engine/ops/conv2d/winograd_tiles.h"
+
+namespace parabola::winograd {
+namespace {
+
+constexpr int64_t line = 16;  // elements
+
+int64_t panel_size(int64_t width, int64_t depth) { return (panel_elements(width, depth) + line - 1) / line * line; }
+
+// Windows of the largest tile.
+int64_t most_windows(const ConvGeometry& g, const PixelTiles& tiles) {
+  const int64_t rows = std::min(g.Ho, std::max<int64_t>(1, tiles.size / g.Wo));
+  return tiles.images_per_tile * pairs(rows) * pairs(g.Wo);
+}
+
+int64_t windows_of(const ConvGeometry& g, int64_t begin, int64_t end) {
+  int64_t rows = 0;
+  each_pair_of_rows(g, begin, end, [&](int64_t, int64_t, bool) { ++rows; });
+  return rows * pairs(g.Wo);
+}
+
+}  // namespace
+
+bool applies(const ConvGeometry& g) {
+  return g.R == 3 && g.S == 3 && g.stride == 1 && g.dilation == 1 && g.groups == 1 && g.padding <= 2 &&
+         g.C % channel_step == 0 && g.K % channel_step == 0 && g.C > 0 && g.K > 0 && std::min(g.Ho, g.Wo) >= 4 &&
+         2 * g.Wo <= PixelTiles::max_tile;
+}
+
+ConvGeometry turned(const ConvGeometry& g) {
+  ConvGeometry t = g;
+  t.H = g.Ho, t.W = g.Wo, t.C = g.K, t.K = g.C, t.Ho = g.H, t.Wo = g.W, t.padding = 2 - g.padding;
+  return t;
+}
+
+int64_t packed_weight_elements(const ConvGeometry& g) {
+  const int64_t width = chunk_width(g.K);
+  return g.K / width * positions * panel_size(width, g.C);
+}
+
+template <class T>
+void pack_weight(const ConvGeometry& g, const T* weight, bool turns, T* packed) {
+  const int64_t width = chunk_width(g.K), panel = panel_size(width, g.C), blocks = g.C / channel_step;
+  // A task: `width` outputs of 16 inputs. The weight has those inputs side by side, or, turned, those outputs.
+  const int64_t rows = turns ? channel_step : width, columns = turns ? width : channel_step;
+  const int64_t row_elements = 9 * (turns ? g.K : g.C), tap = turns ? g.K : g.C;
+  thread_pool().run(g.K / width * blocks, [&](int64_t task, int) {
+    alignas(64) T block[positions * 64 * channel_step];
+    const int64_t output = task / blocks * width, input = task % blocks * channel_step;
+    const T* from = weight + (turns ? input : output) * row_elements + (turns ? output : input);
+    for (int64_t row = 0; row < rows; ++row)
+      for (int64_t column = 0; column < columns; column += vector_lanes<T>) {
+        Vector<T> kernel[3][3], transformed[4][4];
+        for (int r = 0; r < 3; ++r)
+          for (int s = 0; s < 3; ++s)
+            kernel[r][s] = load_vector(from + row * row_elements + (3 * r + s) * tap + column);
+        transform_kernel<T>(kernel, transformed);
+        for (int i = 0; i < 4; ++i)
+          for (int j = 0; j < 4; ++j)
+            store_vector(block + ((4 * i + j) * rows + row) * columns + column, transformed[i][j]);
+      }
+    for (int64_t position = 0; position < positions; ++position) {
+      // A kernel turned round has its first and last positions exchanged.
+      const auto other = [](int64_t i) { return i == 0 ? 3 : i == 3 ? 0 : i; };
+      const int64_t of = turns ? 4 * other(position / 4) + other(position % 4) : position;
+      pack_panel_rows<T>(width, g.C, {block + of * rows * columns, columns, !turns}, input, channel_step,
+                         packed + (task / blocks * positions + position) * panel);
+    }
+  });
+}
+
+int64_t tile_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles) {
+  const int64_t windows = most_windows(g, tiles), width = chunk_width(g.C);
+  return g.C / width * Planes<float>::elements(windows, width) + Planes<float>::elements(windows, 64);
+}
+
+template <class T>
+void convolve_tile(const ConvGeometry& g, const T* x, int64_t begin, int64_t end,
+                   std::initializer_list<TileMap<T>> maps, T* scratch) {
+  const int64_t windows = windows_of(g, begin, end), width = chunk_width(g.C), chunks = g.C / width;
+  const int64_t jump = Planes<T>::elements(windows, width);
+  for (int64_t chunk = 0; chunk < chunks; ++chunk)
+    transform_input(g, x, begin, end, chunk * width, Planes<T>(scratch + chunk * jump, windows, width));
+  int64_t rows[PixelTiles::max_tile];
+  for (int64_t i = 0; i < windows; ++i) rows[i] = i * width;
+  for (const TileMap<T>& map : maps) {
+    const int64_t out = chunk_width(map.group_outputs), panel = panel_size(out, g.C);
+    const Planes<T> inputs(scratch, windows, width), outputs(scratch + chunks * jump, windows, out);
+    for (int64_t k = 0; k < map.group_outputs; k += out) {
+      for (int64_t position = 0; position < positions; ++position)
+        tile_product<T>(windows, out, {inputs.at(position), rows, {1, chunks}, {0, jump}, width},
+                        {map.packed_weight + (k / out * positions + position) * panel, g.C}, outputs.at(position), out,
+                        false);
+      transform_output(g, begin, end, outputs, map.bias ? map.bias + k : nullptr, map.accumulate, map.y + k,
+                       map.stride);
+    }
+  }
+}
+
+int64_t gradient_chunks(const ConvGeometry& g) { return g.K / chunk_width(g.K) * (g.C / chunk_width(g.C)); }
+
+int64_t gradient_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles) {
+  const int64_t windows = most_windows(g, tiles), inputs = chunk_width(g.C), outputs = chunk_width(g.K);
+  return Planes<float>::elements(windows, inputs) + Planes<float>::elements(windows, outputs) +
+         Planes<float>::elements(outputs, inputs);
+}
+
+template <class T>
+void weight_gradient_part(const ConvGeometry& g, const PixelTiles& tiles, int64_t first, int64_t last, int64_t chunk,
+                          const T* x, const T* dy, T* dw, T* scratch) {
+  const int64_t width = chunk_width(g.C), outs = chunk_width(g.K);
+  const int64_t k = chunk / (g.C / width) * outs, c = chunk % (g.C / width) * width;
+  const Planes<T> sums(scratch, outs, width);
+  scratch += Planes<T>::elements(outs, width);
+  for (int64_t tile = first; tile < last; ++tile) {
+    const int64_t begin = tiles.begin(tile), end = tiles.end(tile), windows = windows_of(g, begin, end);
+    const Planes<T> inputs(scratch, windows, width);
+    const Planes<T> gradients(scratch + Planes<T>::elements(windows, width), windows, outs);
+    transform_input(g, x, begin, end, c, inputs);
+    transform_gradient(g, dy, begin, end, k, gradients);
+    for (int64_t position = 0; position < positions; ++position)
+      tile_product<T>(outs, width, windows, {gradients.at(position), outs, true}, {inputs.at(position), width},
+                      sums.at(position), width, tile > first);
+  }
+  for (int64_t row = 0; row < outs; ++row)
+    for (int64_t column = 0; column < width; column += vector_lanes<T>) {
+      Vector<T> m[4][4], kernel[3][3];
+      for (int i = 0; i < 4; ++i)
+        for (int j = 0; j < 4; ++j) m[i][j] = load_vector(sums.at(4 * i + j) + row * width + column);
+      transform_kernel_gradient<T>(m, kernel);
+      for (int r = 0; r < 3; ++r)
+        for (int s = 0; s < 3; ++s) store_vector(dw + ((k + row) * 9 + 3 * r + s) * g.C + c + column, kernel[r][s]);
+    }
+}
+
+#define PARABOLA_WINOGRAD(T)                                                                                           \
+  template void pack_weight(const ConvGeometry&, const T*, bool, T*);                                                  \
+  template void convolve_tile(const ConvGeometry&, const T*, int64_t, int64_t, std::initializer_list<TileMap<T>>, T*); \
+  template void weight_gradient_part(const ConvGeometry&, const PixelTiles&, int64_t, int64_t, int64_t, const T*,      \
+                                     const T*, T*, T*);
+PARABOLA_WINOGRAD(float)
+PARABOLA_WINOGRAD(double)
+
+}  // namespace parabola::winograd
