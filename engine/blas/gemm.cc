@@ -123,19 +123,21 @@ template <class T, class RowOfA, class PanelOfB>
 void strips(int64_t m, int64_t n, const Inner& inner, const RowOfA& row_of_a, const PanelOfB& panel_of_b, T* c,
             int64_t c_stride, const Start<T>& start) {
   int64_t i = 0;
-  const auto run = [&]<int rows>() {
+  const auto run = [&]<int rows, int vectors>() {
     for (; i + rows <= m; i += rows) {
       const T* a[rows];
       for (int r = 0; r < rows; ++r) a[r] = row_of_a(i + r);
       for (int64_t j = 0; j < n; j += panel_columns<T>)
-        panel<rows, kernel_vectors, T>(std::min(panel_columns<T>, n - j), inner, a, panel_of_b(j), c + i * c_stride + j,
-                                       c_stride, start.at(i, j));
+        panel<rows, vectors, T>(std::min(panel_columns<T>, n - j), inner, a, panel_of_b(j), c + i * c_stride + j,
+                                c_stride, start.at(i, j));
     }
   };
-  run.template operator()<kernel_rows>();
-  run.template operator()<4>();
-  run.template operator()<2>();
-  run.template operator()<1>();
+  // Narrow rows leave registers for more of them, and few sums would wait for each other.
+  if (n <= (kernel_vectors - 1) * vector_lanes<T>) run.template operator()<narrow_rows, kernel_vectors - 1>();
+  run.template operator()<kernel_rows, kernel_vectors>();
+  run.template operator()<4, kernel_vectors>();
+  run.template operator()<2, kernel_vectors>();
+  run.template operator()<1, kernel_vectors>();
 }
 
 // A's rows and the runs of its inner axis, packed where enough panels read them: rows far apart, often by a power of 2,

@@ -19,6 +19,7 @@ constexpr int64_t max_depth = 1024 / sizeof(T);
 // since each has a pointer, and x86-64 has 15 registers for these.
 constexpr int kernel_rows = 6;
 constexpr int kernel_vectors = many_registers ? 4 : 2;
+constexpr int narrow_rows = 8;  // where a row takes a vector less, or more
 
 template <class T>
 constexpr int64_t panel_columns = kernel_vectors* vector_lanes<T>;

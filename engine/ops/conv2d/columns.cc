@@ -88,16 +88,18 @@ Sampling backward_sampling(const ConvGeometry& g, int64_t row, int64_t column) {
   return {g.N, g.K, backward_axis(g, g.H, g.Ho, g.R, row), backward_axis(g, g.W, g.Wo, g.S, column)};
 }
 
-PixelTiles::PixelTiles(const Sampling& sampling, int64_t depth) : images(sampling.images), grid(sampling.grid()) {
+PixelTiles::PixelTiles(const Sampling& sampling, int64_t depth, int64_t side)
+    : images(sampling.images), grid(sampling.grid()) {
   const int64_t width = sampling.columns.grid;
-  int64_t limit = std::clamp<int64_t>((1 << 16) / std::max<int64_t>(1, depth), 64, max_tile);
-  if (2 * width <= max_tile) limit = std::max(limit, 2 * width);
+  const int64_t limit = side == 1
+                            ? std::clamp<int64_t>((1 << 16) / std::max<int64_t>(1, depth), 64, 256)
+                            : std::clamp<int64_t>((1 << 16) / depth, std::max<int64_t>(256, side * width), max_tile);
   images_per_tile = std::max<int64_t>(1, limit / std::max<int64_t>(1, grid));
   parts = std::max<int64_t>(1, (grid + limit - 1) / limit);
   size = images_per_tile > 1 ? images_per_tile * grid : (grid + parts - 1) / parts;
-  if (parts > 1 && 2 * width <= limit) {
-    const int64_t row_pairs = std::min(limit / width, (size + width - 1) / width + 1) / 2;
-    size = row_pairs * 2 * width;
+  if (parts > 1 && side * width <= limit) {  // whole rows
+    const int64_t rows = std::min(limit / width, (size + width - 1) / width + side - 1) / side * side;
+    size = rows * width;
     parts = (grid + size - 1) / size;
   }
 }

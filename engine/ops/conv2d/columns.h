@@ -32,18 +32,19 @@ Sampling forward_sampling(const ConvGeometry& g);
 // is computed.
 Sampling backward_sampling(const ConvGeometry& g, int64_t row, int64_t column);
 
-// Tiles of a sampling's pixels, counted through the whole batch: some whole images, an even number of whole rows of
-// one, or, where two rows are more than max_tile, part of an image. Some 2^16 products of a pixel and a value of its
-// patch, `depth` of them, are a tile's work for each output channel; at least 64 pixels, at most max_tile. Tiles of the
-// first images do not depend on how many images follow.
+// Tiles of a sampling's pixels, counted through the whole batch: some whole images, some whole rows of one, or, where a
+// row is long, part of an image. Some 2^16 products of a pixel and a value of its patch, `depth` of them, are a tile's
+// work for each output channel; at least 64 pixels, at most 256. With a `side`, for which side rows are at most
+// max_tile, a tile has as many pixels, at least that many rows, and a multiple of them where it is not the last. Tiles
+// of the first images do not depend on how many images follow.
 struct PixelTiles {
-  PixelTiles(const Sampling& sampling, int64_t depth);
+  PixelTiles(const Sampling& sampling, int64_t depth, int64_t side = 1);
   int64_t number() const;
   int64_t begin(int64_t tile) const;
   int64_t end(int64_t tile) const;
   int64_t length(int64_t tile) const { return end(tile) - begin(tile); }
 
-  static constexpr int64_t max_tile = 256;
+  static constexpr int64_t max_tile = 512;
   int64_t images, grid;            // pixels an image
   int64_t images_per_tile, parts;  // one of them is 1: parts of an image
   int64_t size;                    // pixels of a tile; the last one of an image, or of the batch, may be smaller

@@ -17,7 +17,8 @@ int64_t weight_elements(const ConvGeometry& g) { return g.K * g.depth(); }
 // Partial sums of the weight gradient: at most 32, and some 16 MiB of floats in all, but 4 for the sake of threads.
 int64_t most_parts(const ConvGeometry& g, const PixelTiles& tiles) {
   const int64_t affordable = (int64_t{1} << 22) / std::max<int64_t>(1, weight_elements(g));
-  return std::min(tiles.number(), std::clamp<int64_t>(affordable, 4, 32));
+  const int64_t most = winograd::applies(g) ? winograd::most_parts(g, tiles) : 32;
+  return std::min(tiles.number(), std::clamp<int64_t>(affordable, 4, most));
 }
 
 // The tiles of each; sometimes a few parts less than most_parts() suffice.
@@ -54,8 +55,8 @@ void place_phase(const ConvGeometry& g, const Sampling& s, int64_t row, int64_t 
 }  // namespace
 
 PixelTiles output_tiles(const ConvGeometry& g) {
-  // Winograd's 4 products a channel and pixel in place of 9.
-  return {forward_sampling(g), winograd::applies(g) ? 4 * g.C : g.depth()};
+  if (winograd::applies(g)) return winograd::output_tiles(g);
+  return {forward_sampling(g), g.depth()};
 }
 
 int64_t packed_weight_elements(const ConvGeometry& g) {

@@ -8,27 +8,32 @@ namespace {
 
 constexpr int64_t line = 16;  // elements
 
+// More transformed weights, some 9 MiB of floats, take longer to read for each tile than their products save.
+constexpr int64_t most_pairs = 1 << 16;
+
 int64_t panel_size(int64_t width, int64_t depth) { return (panel_elements(width, depth) + line - 1) / line * line; }
 
 // Windows of the largest tile.
 int64_t most_windows(const ConvGeometry& g, const PixelTiles& tiles) {
   const int64_t rows = std::min(g.Ho, std::max<int64_t>(1, tiles.size / g.Wo));
-  return tiles.images_per_tile * pairs(rows) * pairs(g.Wo);
+  return tiles.images_per_tile * windows_over(rows) * windows_over(g.Wo);
 }
 
 int64_t windows_of(const ConvGeometry& g, int64_t begin, int64_t end) {
   int64_t rows = 0;
-  each_pair_of_rows(g, begin, end, [&](int64_t, int64_t, bool) { ++rows; });
-  return rows * pairs(g.Wo);
+  each_row_of_windows(g, begin, end, [&](int64_t, int64_t, int64_t) { ++rows; });
+  return rows * windows_over(g.Wo);
 }
 
 }  // namespace
 
 bool applies(const ConvGeometry& g) {
   return g.R == 3 && g.S == 3 && g.stride == 1 && g.dilation == 1 && g.groups == 1 && g.padding <= 2 &&
-         g.C % channel_step == 0 && g.K % channel_step == 0 && g.C > 0 && g.K > 0 && std::min(g.Ho, g.Wo) >= 4 &&
-         2 * g.Wo <= PixelTiles::max_tile;
+         g.C % channel_step == 0 && g.K % channel_step == 0 && g.C > 0 && g.K > 0 && std::min(g.Ho, g.Wo) >= side &&
+         side * g.Wo <= PixelTiles::max_tile && g.C * g.K <= most_pairs;
 }
+
+PixelTiles output_tiles(const ConvGeometry& g) { return {forward_sampling(g), positions * g.C / (side * side), side}; }
 
 ConvGeometry turned(const ConvGeometry& g) {
   ConvGeometry t = g;
@@ -53,22 +58,18 @@ void pack_weight(const ConvGeometry& g, const T* weight, bool turns, T* packed) 
     const T* from = weight + (turns ? input : output) * row_elements + (turns ? output : input);
     for (int64_t row = 0; row < rows; ++row)
       for (int64_t column = 0; column < columns; column += vector_lanes<T>) {
-        Vector<T> kernel[3][3], transformed[4][4];
+        Vector<T> kernel[3][3], transformed[reach][reach];
         for (int r = 0; r < 3; ++r)
           for (int s = 0; s < 3; ++s)
-            kernel[r][s] = load_vector(from + row * row_elements + (3 * r + s) * tap + column);
+            kernel[r][s] = load_vector(from + row * row_elements + (turns ? 8 - 3 * r - s : 3 * r + s) * tap + column);
         transform_kernel<T>(kernel, transformed);
-        for (int i = 0; i < 4; ++i)
-          for (int j = 0; j < 4; ++j)
-            store_vector(block + ((4 * i + j) * rows + row) * columns + column, transformed[i][j]);
+        for (int i = 0; i < reach; ++i)
+          for (int j = 0; j < reach; ++j)
+            store_vector(block + ((reach * i + j) * rows + row) * columns + column, transformed[i][j]);
       }
-    for (int64_t position = 0; position < positions; ++position) {
-      // A kernel turned round has its first and last positions exchanged.
-      const auto other = [](int64_t i) { return i == 0 ? 3 : i == 3 ? 0 : i; };
-      const int64_t of = turns ? 4 * other(position / 4) + other(position % 4) : position;
-      pack_panel_rows<T>(width, g.C, {block + of * rows * columns, columns, !turns}, input, channel_step,
+    for (int64_t position = 0; position < positions; ++position)
+      pack_panel_rows<T>(width, g.C, {block + position * rows * columns, columns, !turns}, input, channel_step,
                          packed + (task / blocks * positions + position) * panel);
-    }
   });
 }
 
@@ -102,6 +103,10 @@ void convolve_tile(const ConvGeometry& g, const T* x, int64_t begin, int64_t end
 
 int64_t gradient_chunks(const ConvGeometry& g) { return g.K / chunk_width(g.K) * (g.C / chunk_width(g.C)); }
 
+int64_t most_parts(const ConvGeometry& g, const PixelTiles& tiles) {
+  return std::clamp<int64_t>(tiles.number() / 4, 8, std::max<int64_t>(8, 32 / gradient_chunks(g)));
+}
+
 int64_t gradient_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles) {
   const int64_t windows = most_windows(g, tiles), inputs = chunk_width(g.C), outputs = chunk_width(g.K);
   return Planes<float>::elements(windows, inputs) + Planes<float>::elements(windows, outputs) +
@@ -127,9 +132,9 @@ void weight_gradient_part(const ConvGeometry& g, const PixelTiles& tiles, int64_
   }
   for (int64_t row = 0; row < outs; ++row)
     for (int64_t column = 0; column < width; column += vector_lanes<T>) {
-      Vector<T> m[4][4], kernel[3][3];
-      for (int i = 0; i < 4; ++i)
-        for (int j = 0; j < 4; ++j) m[i][j] = load_vector(sums.at(4 * i + j) + row * width + column);
+      Vector<T> m[reach][reach], kernel[3][3];
+      for (int i = 0; i < reach; ++i)
+        for (int j = 0; j < reach; ++j) m[i][j] = load_vector(sums.at(reach * i + j) + row * width + column);
       transform_kernel_gradient<T>(m, kernel);
       for (int r = 0; r < 3; ++r)
         for (int s = 0; s < 3; ++s) store_vector(dw + ((k + row) * 9 + 3 * r + s) * g.C + c + column, kernel[r][s]);

@@ -23,6 +23,8 @@ namespace parabola::winograd {
 // number of images has no part in it.
 bool applies(const ConvGeometry& g);
 
+PixelTiles output_tiles(const ConvGeometry& g);
+
 // The geometry of the input's gradient as a convolution of the outputs' gradients.
 ConvGeometry turned(const ConvGeometry& g);
 
@@ -44,6 +46,7 @@ template <class T>
 void weight_gradient_part(const ConvGeometry& g, const PixelTiles& tiles, int64_t first, int64_t last, int64_t chunk,
                           const T* x, const T* dy, T* dw, T* scratch);
 int64_t gradient_chunks(const ConvGeometry& g);
+int64_t most_parts(const ConvGeometry& g, const PixelTiles& tiles);
 int64_t gradient_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles);
 
 }  // namespace parabola::winograd

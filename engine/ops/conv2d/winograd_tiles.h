@@ -1,4 +1,4 @@
-// The transforms of winograd.h between images and the 16 matrices that are multiplied.
+// The transforms of winograd.h between images and the 36 matrices that are multiplied.
 #pragma once
 #include <algorithm>
 
@@ -7,7 +7,8 @@
 
 namespace parabola::winograd {
 
-constexpr int64_t positions = 16, channel_step = 16;
+// Outputs and inputs of a window, a side; channels come in steps of what is whole vectors on any machine.
+constexpr int64_t side = 4, reach = side + 2, positions = reach * reach, channel_step = 16;
 
 // Channels that are transformed and multiplied together: at most 64, all chunks alike.
 inline int64_t chunk_width(int64_t channels) {
@@ -16,89 +17,147 @@ inline int64_t chunk_width(int64_t channels) {
   return width;
 }
 
-// 16 matrices [windows, width], position (i, j) of window and channel at (4 i + j) distance. They lie a line of the
-// cache apart from what powers of two would give, or all 16 would meet in the same set of the first level.
+// A matrix [windows, width] for each position. They lie a line of the cache further apart than their size, often a
+// power of 2, or one window's values would all meet in the same set of the first level.
 template <class T>
 struct Planes {
   T* data;
   int64_t width, distance;
   Planes(T* data, int64_t windows, int64_t width)
-      : data(data), width(width), distance(elements_of_one(windows, width)) {}
-  static int64_t elements_of_one(int64_t windows, int64_t width) { return windows * width + channel_step; }
-  static int64_t elements(int64_t windows, int64_t width) { return positions * elements_of_one(windows, width); }
+      : data(data), width(width), distance(windows * width + channel_step) {}
+  static int64_t elements(int64_t windows, int64_t width) { return positions * (windows * width + channel_step); }
   T* at(int64_t position) const { return data + position * distance; }
 };
 
-// Windows of a row of pixels, or a column: every second one is the first of two.
-constexpr int64_t pairs(int64_t pixels) { return (pixels + 1) / 2; }
+// Windows that a row, or a column, of so many pixels takes.
+constexpr int64_t windows_over(int64_t pixels) { return (pixels + side - 1) / side; }
 
-// Calls body(image, row, whether the row after it is one of them too) for each second row of the pixels [begin, end),
-// which are whole rows.
+// Calls body(image, row, rows) for each row of windows of the pixels [begin, end), which are whole rows: `rows` of a
+// window's are among them.
 template <class Body>
-void each_pair_of_rows(const ConvGeometry& g, int64_t begin, int64_t end, const Body& body) {
+void each_row_of_windows(const ConvGeometry& g, int64_t begin, int64_t end, const Body& body) {
   for (int64_t row = begin / g.Wo, end_row = end / g.Wo; row < end_row;) {
     const int64_t image = row / g.Ho, last = std::min(end_row, (image + 1) * g.Ho);
-    for (; row < last; row += 2) body(image, row - image * g.Ho, row + 1 < last);
+    for (; row < last; row += side) body(image, row - image * g.Ho, std::min(side, last - row));
     row = last;
   }
+}
+
+// Calls body(pixel, rows, columns, element of the first plane) for every window, whose first pixel is so many after
+// `begin` and of which so many rows and columns are among the pixels.
+template <class Body>
+void each_window(const ConvGeometry& g, int64_t begin, int64_t end, int64_t width, const Body& body) {
+  int64_t at = 0;
+  each_row_of_windows(g, begin, end, [&](int64_t image, int64_t row, int64_t rows) {
+    const int64_t pixel = (image * g.Ho + row) * g.Wo - begin;
+    for (int64_t w = 0; w < g.Wo; w += side, at += width) body(pixel + w, rows, std::min(side, g.Wo - w), at);
+  });
+}
+
+// The matrices applied to vectors that lie `step` apart, to others `to_step` apart. B^T:
+template <class T>
+[[gnu::always_inline]] inline void to_inputs(const Vector<T>* d, int step, Vector<T>* to, int to_step) {
+  const Vector<T> three_halves = broadcast(T(1.5)), two = broadcast(T(2)), half = broadcast(T(-0.5));
+  const Vector<T> d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], even = d[4 * step] - d2, odd = d3 - d1;
+  to[0] = multiply_add<T>(three_halves, odd, d[0] - d2 + even);
+  to[to_step] = multiply_add<T>(three_halves, d2 + d3, even + odd);
+  to[2 * to_step] = multiply_add<T>(three_halves, d3 - d2, even - odd);
+  to[3 * to_step] = multiply_add<T>(two, odd, even);
+  to[4 * to_step] = multiply_add<T>(half, odd, even);
+  to[5 * to_step] = multiply_add<T>(three_halves, even, d[5 * step] - d3 - odd);
+}
+
+// A^T:
+template <class T>
+[[gnu::always_inline]] inline void from_outputs(const Vector<T>* m, int step, Vector<T>* to, int to_step) {
+  const Vector<T> sum = m[step] + m[2 * step], difference = m[step] - m[2 * step], m3 = m[3 * step], m4 = m[4 * step];
+  to[0] = m[0] + sum + (m3 + m4);
+  to[to_step] = multiply_add<T>(broadcast(T(0.5)), m3, multiply_add<T>(broadcast(T(-2)), m4, difference));
+  to[2 * to_step] = multiply_add<T>(broadcast(T(0.25)), m3, multiply_add<T>(broadcast(T(4)), m4, sum));
+  to[3 * to_step] =
+      multiply_add<T>(broadcast(T(0.125)), m3, multiply_add<T>(broadcast(T(-8)), m4, difference)) + m[5 * step];
+}
+
+// A:
+template <class T>
+[[gnu::always_inline]] inline void to_gradients(const Vector<T>* e, int step, Vector<T>* to, int to_step) {
+  const Vector<T> e1 = e[step], e2 = e[2 * step], e3 = e[3 * step], even = e[0] + e2, odd = e1 + e3;
+  const Vector<T> quarter = broadcast(T(0.25)), four = broadcast(T(4));
+  to[0] = e[0];
+  to[to_step] = even + odd;
+  to[2 * to_step] = even - odd;
+  to[3 * to_step] =
+      multiply_add<T>(broadcast(T(0.5)), multiply_add<T>(quarter, e3, e1), multiply_add<T>(quarter, e2, e[0]));
+  to[4 * to_step] = multiply_add<T>(broadcast(T(-2)), multiply_add<T>(four, e3, e1), multiply_add<T>(four, e2, e[0]));
+  to[5 * to_step] = e3;
+}
+
+// G:
+template <class T>
+[[gnu::always_inline]] inline void to_kernels(const Vector<T>* g, int step, Vector<T>* to, int to_step) {
+  const Vector<T> g0 = g[0], g1 = g[step], g2 = g[2 * step];
+  to[0] = g0;
+  to[to_step] = broadcast(T(1) / 3) * (g0 + g2 + g1);
+  to[2 * to_step] = broadcast(T(-1) / 3) * (g0 + g2 - g1);
+  to[3 * to_step] = broadcast(T(-4) / 15) * (broadcast(T(4)) * g0 + (broadcast(T(2)) * g1 + g2));
+  to[4 * to_step] = broadcast(T(1) / 15) * (g0 + (broadcast(T(4)) * g2 - broadcast(T(2)) * g1));
+  to[5 * to_step] = g2;
+}
+
+// G^T:
+template <class T>
+[[gnu::always_inline]] inline void from_kernels(const Vector<T>* m, int step, Vector<T>* to, int to_step) {
+  const Vector<T> third = broadcast(T(1) / 3), fifteenth = broadcast(T(1) / 15);
+  const Vector<T> difference = third * (m[step] - m[2 * step]), sum = third * (m[step] + m[2 * step]);
+  const Vector<T> m3 = broadcast(T(-4)) * m[3 * step], m4 = m[4 * step];
+  to[0] = m[0] + difference + fifteenth * (broadcast(T(4)) * m3 + m4);
+  to[to_step] = sum + fifteenth * (broadcast(T(2)) * (m3 - m4));
+  to[2 * to_step] = difference + fifteenth * (m3 + broadcast(T(4)) * m4) + m[5 * step];
 }
 
 template <class T>
 alignas(64) constexpr T no_pixels[64] = {};
 
-// B^T d B of the windows that pixels [begin, end) read, of x's channels from `channel` on.
+// B^T d B of the windows of pixels [begin, end), of x's channels from `channel` on.
 template <class T>
 void transform_input(const ConvGeometry& g, const T* x, int64_t begin, int64_t end, int64_t channel,
                      const Planes<T>& planes) {
   T* to = planes.data;
-  each_pair_of_rows(g, begin, end, [&](int64_t image, int64_t row, bool) {
-    const T* rows[4];
-    int64_t step[4];
-    for (int i = 0; i < 4; ++i) {
+  each_row_of_windows(g, begin, end, [&](int64_t image, int64_t row, int64_t) {
+    const T* rows[reach];
+    int64_t step[reach];
+    for (int i = 0; i < reach; ++i) {
       const int64_t h = row - g.padding + i;
       const bool inside = h >= 0 && h < g.H;
       rows[i] = inside ? x + (image * g.H + h) * g.W * g.C + channel : no_pixels<T>;
       step[i] = inside ? g.C : 0;
     }
     for (int64_t c = 0; c < planes.width; c += vector_lanes<T>) {
-      Vector<T> d[4][4];  // B^T d: window's column, row
-      const auto load_column = [&](int64_t w, Vector<T> * column) __attribute__((always_inline)) {
-        if (w < 0 || w >= g.W) {
-          column[0] = column[1] = column[2] = column[3] = Vector<T>{};
-          return;
+      Vector<T> columns[reach][reach];  // B^T d, columns first
+      int64_t w = -g.padding;
+      const auto read_columns = [&](int from) {
+        for (int j = from; j < reach; ++j, ++w) {
+          Vector<T> in[reach] = {};
+          if (w >= 0 && w < g.W)
+#pragma GCC unroll 6
+            for (int i = 0; i < reach; ++i) in[i] = load_vector(rows[i] + w * step[i] + c);
+          to_inputs<T>(in, 1, columns[j], 1);
         }
-        Vector<T> in[4];
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) in[i] = load_vector(rows[i] + w * step[i] + c);
-        column[0] = in[0] - in[2], column[1] = in[1] + in[2], column[2] = in[2] - in[1], column[3] = in[1] - in[3];
       };
-      load_column(-g.padding, d[0]);
-      load_column(1 - g.padding, d[1]);
+      read_columns(side);
       T* out = to + c;
-      for (int64_t w = 2 - g.padding; w < 2 - g.padding + g.Wo; w += 2, out += planes.width) {
-        load_column(w, d[2]);
-        load_column(w + 1, d[3]);
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) {
-          store_vector(out + (4 * i) * planes.distance, d[0][i] - d[2][i]);
-          store_vector(out + (4 * i + 1) * planes.distance, d[1][i] + d[2][i]);
-          store_vector(out + (4 * i + 2) * planes.distance, d[2][i] - d[1][i]);
-          store_vector(out + (4 * i + 3) * planes.distance, d[1][i] - d[3][i]);
-          d[0][i] = d[2][i], d[1][i] = d[3][i];
+      for (int64_t window = 0; window < windows_over(g.Wo); ++window, out += planes.width) {
+        for (int j = 0; j < reach - side; ++j) std::copy_n(columns[side + j], reach, columns[j]);
+        read_columns(reach - side);
+        for (int i = 0; i < reach; ++i) {
+          Vector<T> result[reach];
+          to_inputs<T>(&columns[0][i], reach, result, 1);
+#pragma GCC unroll 6
+          for (int j = 0; j < reach; ++j) store_vector(out + (reach * i + j) * planes.distance, result[j]);
         }
       }
     }
-    to += pairs(g.Wo) * planes.width;
-  });
-}
-
-// Calls body(first pixel's offset, second row?, second column?, element of the planes' first) for every window.
-template <class Body>
-void each_window(const ConvGeometry& g, int64_t begin, int64_t end, int64_t width, const Body& body) {
-  int64_t at = 0;
-  each_pair_of_rows(g, begin, end, [&](int64_t image, int64_t row, bool second_row) {
-    const int64_t pixel = (image * g.Ho + row) * g.Wo - begin;
-    for (int64_t w = 0; w < g.Wo; w += 2, at += width) body(pixel + w, second_row, w + 1 < g.Wo, at);
+    to += windows_over(g.Wo) * planes.width;
   });
 }
 
@@ -106,29 +165,23 @@ void each_window(const ConvGeometry& g, int64_t begin, int64_t end, int64_t widt
 template <class T>
 void transform_output(const ConvGeometry& g, int64_t begin, int64_t end, const Planes<T>& planes, const T* bias,
                       bool accumulate, T* y, int64_t stride) {
-  each_window(g, begin, end, planes.width, [&](int64_t pixel, bool second_row, bool second_column, int64_t at) {
-    T* to = y + pixel * stride;
+  each_window(g, begin, end, planes.width, [&](int64_t pixel, int64_t rows, int64_t columns, int64_t at) {
     for (int64_t c = 0; c < planes.width; c += vector_lanes<T>) {
-      Vector<T> sums[2][4];
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) {
-        Vector<T> m[4];
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) m[i] = load_vector(planes.at(4 * i + j) + at + c);
-        sums[0][j] = m[0] + m[1] + m[2], sums[1][j] = m[1] - m[2] - m[3];
+      Vector<T> sums[side][reach];
+#pragma GCC unroll 6
+      for (int j = 0; j < reach; ++j) {
+        Vector<T> m[reach];
+#pragma GCC unroll 6
+        for (int i = 0; i < reach; ++i) m[i] = load_vector(planes.at(reach * i + j) + at + c);
+        from_outputs<T>(m, 1, &sums[0][j], reach);
       }
       const Vector<T> start = bias ? load_vector(bias + c) : Vector<T>{};
-#pragma GCC unroll 2
-      for (int i = 0; i < 2; ++i) {
-        if (i == 1 && !second_row) break;
-        const Vector<T>* s = sums[i];
-        const Vector<T> out[2] = {start + (s[0] + s[1] + s[2]), start + (s[1] - s[2] - s[3])};
-#pragma GCC unroll 2
-        for (int j = 0; j < 2; ++j) {
-          if (j == 1 && !second_column) break;
-          T* element = to + (i * g.Wo + j) * stride + c;
-          store_vector(element, accumulate ? load_vector(element) + out[j] : out[j]);
-        }
+      for (int i = 0; i < rows; ++i) {
+        Vector<T> out[side];
+        from_outputs<T>(sums[i], 1, out, 1);
+        T* to = y + (pixel + i * g.Wo) * stride + c;
+        for (int j = 0; j < columns; ++j, to += stride)
+          store_vector(to, accumulate ? load_vector(to) + out[j] : out[j] + start);
       }
     }
   });
@@ -138,51 +191,39 @@ void transform_output(const ConvGeometry& g, int64_t begin, int64_t end, const P
 template <class T>
 void transform_gradient(const ConvGeometry& g, const T* dy, int64_t begin, int64_t end, int64_t channel,
                         const Planes<T>& planes) {
-  each_window(g, begin, end, planes.width, [&](int64_t pixel, bool second_row, bool second_column, int64_t at) {
-    const T* from = dy + (begin + pixel) * g.K + channel;
-    for (int64_t c = 0; c < planes.width; c += vector_lanes<T>, from += vector_lanes<T>) {
-      const Vector<T> none{}, e[2][2] = {{load_vector(from), second_column ? load_vector(from + g.K) : none},
-                                         {second_row ? load_vector(from + g.Wo * g.K) : none,
-                                          second_row && second_column ? load_vector(from + (g.Wo + 1) * g.K) : none}};
-      T* to = planes.data + at + c;
-      const auto store_row = [&](int i, Vector<T> first, Vector<T> second) __attribute__((always_inline)) {
-        store_vector(to + (4 * i) * planes.distance, first);
-        store_vector(to + (4 * i + 1) * planes.distance, first + second);
-        store_vector(to + (4 * i + 2) * planes.distance, first - second);
-        store_vector(to + (4 * i + 3) * planes.distance, -second);
-      };
-      store_row(0, e[0][0], e[0][1]);
-      store_row(1, e[0][0] + e[1][0], e[0][1] + e[1][1]);
-      store_row(2, e[0][0] - e[1][0], e[0][1] - e[1][1]);
-      store_row(3, -e[1][0], -e[1][1]);
+  each_window(g, begin, end, planes.width, [&](int64_t pixel, int64_t rows, int64_t columns, int64_t at) {
+    for (int64_t c = 0; c < planes.width; c += vector_lanes<T>) {
+      Vector<T> sums[reach][side];
+      for (int j = 0; j < side; ++j) {
+        Vector<T> e[side] = {};
+        if (j < columns)
+          for (int i = 0; i < rows; ++i) e[i] = load_vector(dy + (begin + pixel + i * g.Wo + j) * g.K + channel + c);
+        to_gradients<T>(e, 1, &sums[0][j], side);
+      }
+      for (int i = 0; i < reach; ++i) {
+        Vector<T> out[reach];
+        to_gradients<T>(sums[i], 1, out, 1);
+#pragma GCC unroll 6
+        for (int j = 0; j < reach; ++j) store_vector(planes.at(reach * i + j) + at + c, out[j]);
+      }
     }
   });
 }
 
-// G g G^T: `kernel` has a vector of weights for each of the 9 taps.
+// G g G^T: a vector of weights for each of the 9 taps.
 template <class T>
-[[gnu::always_inline]] inline void transform_kernel(const Vector<T> (&kernel)[3][3], Vector<T> (&out)[4][4]) {
-  const Vector<T> half = broadcast(T(0.5));
-  const auto expand = [half](Vector<T> a, Vector<T> b, Vector<T> c, Vector<T>* to, int step) {
-    const Vector<T> ends = half * (a + c), middle = half * b;
-    to[0] = a, to[step] = ends + middle, to[2 * step] = ends - middle, to[3 * step] = c;
-  };
-  Vector<T> rows[4][3];
-  for (int j = 0; j < 3; ++j) expand(kernel[0][j], kernel[1][j], kernel[2][j], &rows[0][j], 3);
-  for (int i = 0; i < 4; ++i) expand(rows[i][0], rows[i][1], rows[i][2], out[i], 1);
+void transform_kernel(const Vector<T> (&kernel)[3][3], Vector<T> (&to)[reach][reach]) {
+  Vector<T> rows[reach][3];
+  for (int s = 0; s < 3; ++s) to_kernels<T>(&kernel[0][s], 3, &rows[0][s], 3);
+  for (int i = 0; i < reach; ++i) to_kernels<T>(rows[i], 1, to[i], 1);
 }
 
 // G^T m G.
 template <class T>
-[[gnu::always_inline]] inline void transform_kernel_gradient(const Vector<T> (&m)[4][4], Vector<T> (&out)[3][3]) {
-  const Vector<T> half = broadcast(T(0.5));
-  const auto reduce = [half](const Vector<T>* from, int step, Vector<T>* to, int to_step) {
-    const Vector<T> sum = half * (from[step] + from[2 * step]);
-    to[0] = from[0] + sum, to[to_step] = half * (from[step] - from[2 * step]), to[2 * to_step] = sum + from[3 * step];
-  };
-  Vector<T> rows[3][4];
-  for (int j = 0; j < 4; ++j) reduce(&m[0][j], 4, &rows[0][j], 4);
-  for (int i = 0; i < 3; ++i) reduce(rows[i], 1, out[i], 1);
+void transform_kernel_gradient(const Vector<T> (&m)[reach][reach], Vector<T> (&to)[3][3]) {
+  Vector<T> rows[3][reach];
+  for (int j = 0; j < reach; ++j) from_kernels<T>(&m[0][j], reach, &rows[0][j], reach);
+  for (int r = 0; r < 3; ++r) from_kernels<T>(rows[r], 1, to[r], 1);
 }
 
 }  // namespace parabola::winograd
