@@ -140,6 +140,71 @@ void strips(int64_t m, int64_t n, const Inner& inner, const RowOfA& row_of_a, co
   run.template operator()<1, kernel_vectors>();
 }
 
+// C [m, one vector] = A B for an inner axis so short that B stays in registers while all rows of A pass: the products
+// of few channels, of which the other kernel's beginning and end would be half the time.
+constexpr int64_t short_depth = 16;
+template <class T>
+[[gnu::noinline]] void short_kernel(int64_t m, const T* a, const int64_t* a_rows, const EvenRowsOfB<T>& row_of_b, T* c,
+                                    int64_t c_stride) {
+  constexpr int rows = 8;
+  Vector<T> of_b[short_depth];
+#pragma GCC unroll 16
+  for (int p = 0; p < short_depth; ++p) of_b[p] = load_vector(row_of_b(p));
+  int64_t i = 0;
+  const auto next = [&]<int count>() __attribute__((always_inline)) {
+    const T* from[count];
+    Vector<T> sum[count];
+#pragma GCC unroll 8
+    for (int r = 0; r < count; ++r) from[r] = a + a_rows[i + r], sum[r] = Vector<T>{};
+#pragma GCC unroll 16
+    for (int p = 0; p < short_depth; ++p)
+#pragma GCC unroll 8
+      for (int r = 0; r < count; ++r) sum[r] = multiply_add<T>(broadcast(from[r][p]), of_b[p], sum[r]);
+#pragma GCC unroll 8
+    for (int r = 0; r < count; ++r) store_vector(c + (i + r) * c_stride, sum[r]);
+    i += count;
+  };
+  while (i + rows <= m) next.template operator()<rows>();
+  while (i < m) next.template operator()<1>();
+}
+
+// C [m, n] for few rows and a transposed B, of which a copy would cost more than the products: its squares are
+// transposed in registers, and multiplied there and then. m is at most `rows`.
+template <int rows, class T>
+[[gnu::noinline]] void transposing_kernel(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c,
+                                          int64_t stride, const Start<T>& start) {
+  constexpr int64_t lanes = vector_lanes<T>;
+  const T* from[rows];
+  for (int r = 0; r < rows; ++r) from[r] = a.data + std::min<int64_t>(r, m - 1) * a.stride;
+  for (int64_t j = 0; j < n; j += lanes) {
+    const int64_t width = std::min(lanes, n - j), whole = k / lanes * lanes;
+    alignas(64) T edge[rows][lanes] = {};
+    for (int64_t r = 0; r < m; ++r) std::copy_n(start.at(r, j).data, width, edge[r]);
+    Vector<T> sum[rows], square[lanes];
+    for (int r = 0; r < rows; ++r) sum[r] = load_vector(edge[r]);
+    const auto multiply = [&](int64_t p) __attribute__((always_inline)) {
+      transpose<T>(square);
+#pragma GCC unroll 16
+      for (int q = 0; q < lanes; ++q)
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; ++r) sum[r] = multiply_add<T>(broadcast(from[r][p + q]), square[q], sum[r]);
+    };
+    for (int64_t p = 0; p < whole; p += lanes) {
+#pragma GCC unroll 16
+      for (int i = 0; i < lanes; ++i)
+        square[i] = load_vector(b.data + (j + std::min<int64_t>(i, width - 1)) * b.stride + p);
+      multiply(p);
+    }
+    for (int64_t p = whole; p < k; ++p) {
+      alignas(64) T column[lanes];
+      for (int64_t i = 0; i < lanes; ++i) column[i] = b.data[(j + std::min<int64_t>(i, width - 1)) * b.stride + p];
+      for (int r = 0; r < rows; ++r) sum[r] = multiply_add<T>(broadcast(from[r][p]), load_vector(column), sum[r]);
+    }
+    for (int r = 0; r < rows; ++r) store_vector(edge[r], sum[r]);
+    for (int64_t r = 0; r < m; ++r) std::copy_n(edge[r], width, c + r * stride + j);
+  }
+}
+
 // A's rows and the runs of its inner axis, packed where enough panels read them: rows far apart, often by a power of 2,
 // do not stay in the first level of cache together, and come to it late.
 template <class T>
@@ -186,15 +251,16 @@ struct PatchRows {
   }
 };
 
+template <class T>
+Start<T> start_of(const T* c, int64_t stride, bool accumulate, const T* bias) {
+  return accumulate ? Start<T>{c, stride, 1} : bias ? Start<T>{bias, 0, 1} : Start<T>{zeros<T>, 0, 0};
+}
+
 // Calls run(begin, depth, where the sums begin) for every block of the inner axis.
 template <class T, class RunBlock>
 void each_depth(int64_t k, const T* c, int64_t stride, bool accumulate, const T* bias, const RunBlock& run) {
-  const Start<T> here{c, stride, 1};
   for (int64_t begin = 0; begin < k; begin += max_depth<T>)
-    run(begin, std::min(max_depth<T>, k - begin),
-        accumulate || begin > 0 ? here
-        : bias                  ? Start<T>{bias, 0, 1}
-                                : Start<T>{zeros<T>, 0, 0});
+    run(begin, std::min(max_depth<T>, k - begin), start_of(c, stride, accumulate || begin > 0, bias));
 }
 
 // C where there is nothing to add up.
@@ -233,6 +299,14 @@ void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Fac
                   bool accumulate, const T* bias) {
   if (empty_product(m, n, k, c, stride, accumulate, bias)) return;
   constexpr int64_t columns = panel_columns<T>;
+  if (m > 0 && m <= 8 && b.transposed && !a.transposed) {
+    const Start<T> start = start_of(c, stride, accumulate, bias);
+    const auto run = m <= 1   ? transposing_kernel<1, T>
+                     : m <= 2 ? transposing_kernel<2, T>
+                     : m <= 4 ? transposing_kernel<4, T>
+                              : transposing_kernel<8, T>;
+    return run(m, n, k, a, b, c, stride, start);
+  }
   // A copy of B costs little beside many rows; few rows read whole vectors of it where they lie, and so do all where it
   // takes but half of the first level of cache.
   const bool close = b.stride * std::min(k, max_depth<T>) * int64_t{sizeof(T)} <= 16 << 10;
@@ -261,6 +335,14 @@ template <class T>
 void tile_product(int64_t m, int64_t n, const Patches<T>& a, const Panels<T>& b, T* c, int64_t stride, bool accumulate,
                   const T* bias) {
   if (empty_product(m, n, a.columns(), c, stride, accumulate, bias)) return;
+  if (many_registers && a.width == short_depth && a.columns() == short_depth && !accumulate && !bias &&
+      n % vector_lanes<T> == 0) {
+    for (int64_t j = 0; j < n; j += vector_lanes<T>) {
+      const int64_t panel = j / panel_columns<T> * panel_columns<T>;
+      short_kernel<T>(m, a.data, a.rows, {b.data + panel * b.k + j - panel, panel_stride<T>(n - panel)}, c + j, stride);
+    }
+    return;
+  }
   const PatchRows<T> rows{a, m};
   each_depth<T>(a.columns(), c, stride, accumulate, bias, [&](int64_t begin, int64_t depth, const Start<T>& start) {
     rows.each_block(begin, depth, [&](int64_t, int64_t, const Inner& inner, const auto& row) {

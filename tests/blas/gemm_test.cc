@@ -78,7 +78,7 @@ void check(const Product& p) {
 }  // namespace
 
 TEST_CASE("gemm: a tile's product is right for every size, transposition and stride") {
-  // Around a vector of 8 or 16, a panel of up to 48 columns, blocks of 8 rows, and packed panels 512 deep.
+  // Around a vector of 8 or 16, a panel of up to 64 columns, blocks of 6 or 8 rows, and packed panels 256 deep.
   for (const auto& [m, n, k] : {std::array<int64_t, 3>{1, 1, 1},
                                 {1, 7, 5},
                                 {9, 1, 4},
@@ -94,6 +94,24 @@ TEST_CASE("gemm: a tile's product is right for every size, transposition and str
                                 {0, 4, 3},
                                 {4, 0, 3}}) {
     for (int flags = 0; flags < 8; ++flags) check({m, n, k, (flags & 1) != 0, (flags & 2) != 0, (flags & 4) != 0, 3});
+  }
+}
+
+TEST_CASE_TEMPLATE("gemm: patches and panels give the bits of factors", T, float, double) {
+  for (const auto& [m, n, k] :
+       {std::array<int64_t, 3>{13, 16, 16}, {32, 48, 16}, {9, 80, 16}, {8, 7, 16}, {32, 64, 64}, {5, 20, 33}}) {
+    const std::vector<T> a = numbers<T>(m * k, 1), b = numbers<T>(n * k, 2);
+    std::vector<T> expected(static_cast<size_t>(m * n)), c = expected;
+    tile_product<T>(m, n, k, {a.data(), k}, {b.data(), k, true}, expected.data(), n, false);
+    std::vector<int64_t> rows;
+    for (int64_t i = 0; i < m; ++i) rows.push_back(i * k);
+    std::vector<T> packed(static_cast<size_t>(panel_elements(n, k)));
+    const int64_t first = k / 3;  // in two parts, of which the second has the rest
+    pack_panel_rows<T>(n, k, {b.data(), k, true}, 0, first, packed.data());
+    pack_panel_rows<T>(n, k, {b.data() + first, k, true}, first, k - first, packed.data());
+    tile_product<T>(m, n, {a.data(), rows.data(), {1, 1}, {0, 0}, k}, {packed.data(), k}, c.data(), n, false);
+    INFO(m, " x ", n, " x ", k);
+    CHECK(c == expected);
   }
 }
 

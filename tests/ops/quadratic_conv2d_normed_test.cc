@@ -71,6 +71,7 @@ void check(const std::string& name, const Case& c) {
 TEST_CASE("quadratic_conv2d_normed") {
   for (const bool training : {true, false}) {
     check("3x3, padding", {2, 5, 6, 3, 4, 3, {.padding = 1, .training = training}});
+    check("Winograd's algorithm", {2, 4, 5, 16, 16, 3, {.padding = 1, .training = training}});
     check("stride 2, odd sizes", {3, 7, 5, 5, 17, 3, {.stride = 2, .padding = 1, .training = training}});
     check("1x1, one channel, another eps", {4, 3, 3, 1, 1, 1, {.eps = 1e-3, .training = training}});
   }

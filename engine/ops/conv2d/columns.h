@@ -7,6 +7,9 @@
 
 namespace parabola {
 
+// Elements up to the next cache line's beginning, of floats: workers' scratch begins there.
+constexpr int64_t padded(int64_t elements) { return (elements + 15) / 16 * 16; }
+
 // One axis: position i of `grid` reads source positions i * stride + first + t * step, t in [0, taps); outside of
 // [0, source) it reads zeros. Tap t belongs to kernel row (or column) tap_first + t * tap_step.
 struct SampledAxis {
@@ -34,9 +37,9 @@ Sampling backward_sampling(const ConvGeometry& g, int64_t row, int64_t column);
 
 // Tiles of a sampling's pixels, counted through the whole batch: some whole images, some whole rows of one, or, where a
 // row is long, part of an image. Some 2^16 products of a pixel and a value of its patch, `depth` of them, are a tile's
-// work for each output channel; at least 64 pixels, at most 256. With a `side`, for which side rows are at most
-// max_tile, a tile has as many pixels, at least that many rows, and a multiple of them where it is not the last. Tiles
-// of the first images do not depend on how many images follow.
+// work for each output channel; at least 64 pixels, at most 256. For work by windows of side x side pixels, of which a
+// row is at most max_tile, tiles are whole rows, as many as a multiple of `side` but for the image's last ones, and at
+// least 256 pixels. Tiles of the first images do not depend on how many images follow.
 struct PixelTiles {
   PixelTiles(const Sampling& sampling, int64_t depth, int64_t side = 1);
   int64_t number() const;

@@ -8,24 +8,7 @@
 namespace parabola {
 namespace {
 
-constexpr int64_t line = 16;  // workers' scratch begins at multiples of a cache line, of floats
-
-int64_t padded(int64_t elements) { return (elements + line - 1) / line * line; }
-
 int64_t weight_elements(const ConvGeometry& g) { return g.K * g.depth(); }
-
-// Partial sums of the weight gradient: at most 32, and some 16 MiB of floats in all, but 4 for the sake of threads.
-int64_t most_parts(const ConvGeometry& g, const PixelTiles& tiles) {
-  const int64_t affordable = (int64_t{1} << 22) / std::max<int64_t>(1, weight_elements(g));
-  const int64_t most = winograd::applies(g) ? winograd::most_parts(g, tiles) : 32;
-  return std::min(tiles.number(), std::clamp<int64_t>(affordable, 4, most));
-}
-
-// The tiles of each; sometimes a few parts less than most_parts() suffice.
-Tiles weight_parts(const ConvGeometry& g, const PixelTiles& tiles) {
-  const int64_t parts = std::max<int64_t>(1, most_parts(g, tiles));
-  return {tiles.number(), std::max<int64_t>(1, (tiles.number() + parts - 1) / parts)};
-}
 
 // The kernel as one phase of the transposed convolution multiplies with it: [group][tap][k][c].
 template <class T>
@@ -174,66 +157,11 @@ void input_gradient(const ConvGeometry& g, const T* dy, const T* weight, T* dx, 
     }
 }
 
-namespace {
-
-int64_t gradient_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles) {
-  return padded(winograd::applies(g) ? winograd::gradient_scratch_elements(g, tiles)
-                                     : strip_elements(forward_sampling(g), tiles, g.group_inputs()));
-}
-
-// Tiles [first, last).
-template <class T>
-void weight_gradient_part(const ConvGeometry& g, const PixelTiles& tiles, int64_t first, int64_t last, const T* x,
-                          const T* dy, T* dw, T* strip) {
-  const Sampling s = forward_sampling(g);
-  const int64_t outputs = g.group_outputs(), inputs = g.group_inputs(), depth = g.depth();
-  for (int64_t index = first; index < last; ++index) {
-    const int64_t begin = tiles.begin(index), end = tiles.end(index);
-    for (int64_t group = 0; group < g.groups; ++group) {
-      const int64_t k = group * outputs;
-      const Factor<T> gradients{dy + begin * g.K + k, g.K, true};
-      T* sums = dw + k * depth;
-      if (s.identity()) {  // read in x itself, which has no margin
-        const Factor<T> pixels{x + begin * g.C + group * inputs, g.C};
-        tile_product(outputs, depth, end - begin, gradients, pixels, sums, depth, index > first);
-      } else {
-        const TilePatches<T> tile(s, x, group * inputs, inputs, begin, end, strip);
-        tile_product(outputs, end - begin, gradients, tile.patches(), sums, depth, index > first);
-      }
-    }
-  }
-}
-
-}  // namespace
-
-int64_t weight_gradient_workspace(const ConvGeometry& g) {
-  const PixelTiles tiles = output_tiles(g);
-  return most_parts(g, tiles) * weight_elements(g) + thread_pool().threads() * gradient_scratch_elements(g, tiles);
-}
-
-template <class T>
-void weight_gradient(const ConvGeometry& g, const T* x, const T* dy, T* dw, bool accumulate, T* workspace) {
-  const PixelTiles tiles = output_tiles(g);
-  const Tiles parts = weight_parts(g, tiles);
-  const int64_t size = weight_elements(g), scratch = gradient_scratch_elements(g, tiles);
-  const int64_t chunks = winograd::applies(g) ? winograd::gradient_chunks(g) : 1;
-  thread_pool().run(parts.number() * chunks, [&](int64_t task, int worker) {
-    const int64_t part = task / chunks, first = parts.begin(part), last = parts.end(part);
-    T *sums = workspace + part * size, *mine = workspace + parts.number() * size + worker * scratch;
-    if (winograd::applies(g))
-      winograd::weight_gradient_part(g, tiles, first, last, task % chunks, x, dy, sums, mine);
-    else
-      weight_gradient_part(g, tiles, first, last, x, dy, sums, mine);
-  });
-  add_parts(workspace, parts.number(), size, dw, accumulate);
-}
-
 #define PARABOLA_CONVOLVE(T)                                                                                           \
   template void pack_weight(const ConvGeometry&, const T*, T*);                                                        \
   template void convolve_tile(const ConvGeometry&, const T*, int64_t, int64_t, std::initializer_list<TileMap<T>>, T*); \
   template void convolve(const ConvGeometry&, const T*, const T*, const T*, T*, T*);                                   \
-  template void input_gradient(const ConvGeometry&, const T*, const T*, T*, bool, T*);                                 \
-  template void weight_gradient(const ConvGeometry&, const T*, const T*, T*, bool, T*);
+  template void input_gradient(const ConvGeometry&, const T*, const T*, T*, bool, T*);
 PARABOLA_CONVOLVE(float)
 PARABOLA_CONVOLVE(double)
 

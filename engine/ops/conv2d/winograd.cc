@@ -6,12 +6,10 @@
 namespace parabola::winograd {
 namespace {
 
-constexpr int64_t line = 16;  // elements
-
 // More transformed weights, some 9 MiB of floats, take longer to read for each tile than their products save.
 constexpr int64_t most_pairs = 1 << 16;
 
-int64_t panel_size(int64_t width, int64_t depth) { return (panel_elements(width, depth) + line - 1) / line * line; }
+int64_t panel_size(int64_t width, int64_t depth) { return padded(panel_elements(width, depth)); }
 
 // Windows of the largest tile.
 int64_t most_windows(const ConvGeometry& g, const PixelTiles& tiles) {

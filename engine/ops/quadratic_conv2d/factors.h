@@ -48,7 +48,7 @@ struct Problem {
   std::optional<ConvGeometry> linear;  // absent: no linear kernel
   ConvGeometry stacked;                // all (2 J K) outputs of the factors as one convolution
   int64_t J, K, outputs;               // ranks (0: no factors), outputs of one, outputs of the op
-  PixelTiles tiles;                    // conv2d's where there is a linear kernel, so that its term has conv2d's bits
+  PixelTiles tiles;                    // that give the linear term conv2d's bits
   int64_t chunk_tiles;                 // tiles, of whole images, whose products backward holds at a time
   Parts parts;
 

@@ -26,7 +26,8 @@ Problem make_problem(std::string_view op, const QuadraticConvAttributes& attribu
   if (linear && linear->K != outputs)
     fail<ShapeError>(op, "weight: got ", *weight, ", expected ", outputs, " output channels as the quadratic term has");
   stacked.K = parts.factors() * J * factor[0];
-  const ConvGeometry& tiled = linear ? *linear : stacked;
+  // A product over patches takes any tiles.
+  const ConvGeometry& tiled = linear && !winograd::applies(stacked) ? *linear : stacked;
   const PixelTiles tiles = output_tiles(tiled);
   constexpr int64_t chunk_elements = 1 << 20;       // 4 MiB of floats stay in the last level of cache
   int64_t pixel = std::max<int64_t>(1, stacked.K);  // elements that a chunk holds of it
