@@ -2,11 +2,13 @@
 
 #include "engine/core/error.h"
 #include "engine/ops/batch_norm.h"
+#include "engine/ops/binary.h"
 #include "engine/ops/conv2d/conv2d.h"
 #include "engine/ops/depthwise/depthwise_conv2d.h"
 #include "engine/ops/global_response_norm.h"
 #include "engine/ops/layer_norm.h"
 #include "engine/ops/linear.h"
+#include "engine/ops/relu.h"
 
 namespace parabola {
 namespace {
@@ -99,10 +101,18 @@ ChannelMap BatchNorm::take_map() {
   return norm_map(take(weight_), take(bias_), take(running_mean_), take(running_var_), BatchNormOptions{}.eps);
 }
 
-Tensor BatchNorm::forward(const Tensor& x) {
-  if (!weight_) return x;  // folded into the layer before
-  return batch_norm(x, weight_, bias_, running_mean_, running_var_,
-                    {.momentum = momentum_, .training = training() && !frozen_});
+Tensor BatchNorm::normalise(const Tensor& x, bool relu, const Tensor& residual) {
+  const BatchNormOptions options{.momentum = momentum_, .training = training() && !frozen_, .relu = relu};
+  return batch_norm(x, weight_, bias_, running_mean_, running_var_, options, residual);
+}
+
+// Without a weight it is folded into the layer before.
+Tensor BatchNorm::forward(const Tensor& x) { return weight_ ? normalise(x, false, {}) : x; }
+
+Tensor BatchNorm::relu(const Tensor& x, const Tensor& residual) {
+  if (!weight_) return parabola::relu(residual ? x + residual : x);
+  const Scope scope(name());
+  return normalise(x, true, residual);
 }
 
 LayerNorm::LayerNorm(int64_t channels) {

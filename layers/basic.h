@@ -94,12 +94,15 @@ class Conv2d final : public Host {
 class BatchNorm final : public Module {
  public:
   explicit BatchNorm(int64_t channels);
+  // max(0, what it does with x + residual (absent: none)) in one op: what follows it in a residual block.
+  Tensor relu(const Tensor& x, const Tensor& residual = {});
   void freeze(bool on) { frozen_ = on; }
   void set_momentum(double momentum) { momentum_ = momentum; }  // share of a batch in the running statistics; 0.1
   ChannelMap take_map();  // for fold: what it does in evaluation mode; from now on it does nothing and has no tensors
 
  private:
   Tensor forward(const Tensor& x) override;
+  Tensor normalise(const Tensor& x, bool relu, const Tensor& residual);
   Tensor weight_, bias_, running_mean_, running_var_;
   double momentum_ = 0.1;
   bool frozen_ = false;

@@ -60,6 +60,7 @@ class Module {
   bool folded() const { return folded_; }
 
  protected:
+  const std::string& name() const { return name_; }  // in the parent
   void add(std::string_view name, Tensor& parameter, const Shape& shape, Init init,
            FileLayout layout = FileLayout::plain);
   void add_buffer(std::string_view name, Tensor& buffer, const Shape& shape, double value);
@@ -73,7 +74,7 @@ class Module {
   void put(std::string_view name, Tensor& parameter, Tensor value, FileLayout layout = FileLayout::plain);
 
  private:
-  std::string name_;  // in the parent
+  std::string name_;
   std::vector<Entry> own_;
   std::vector<Module*> children_;
   bool training_ = true, folded_ = false;

@@ -1,5 +1,5 @@
-// batch_norm and batch_norm_inference on CUDA; the formulas are in batch_norm.cc.
-#include "engine/ops/batch_norm.h"
+// batch_norm and batch_norm_inference on CUDA; the formulas are in batch_norm_kernels.cc.
+#include "engine/ops/batch_norm_kernels.h"
 
 #include "engine/ops/column_grid.cuh"
 #include "engine/ops/column_moments.cuh"
@@ -9,7 +9,7 @@
 namespace parabola::batch_norm_cuda {
 namespace {
 
-enum Input : uint8_t { x_input, gamma_input, beta_input, mean_input, variance_input };
+using namespace batch_norm_kernels;
 
 ColumnParts matrix_of(const Shape& x) { return {x.product(0, x.rank() - 1), x.back()}; }
 
@@ -20,21 +20,29 @@ __global__ void batch_norm_inverse_deviation(const T* variance, double eps, T* r
 }
 
 template <class T>
-__global__ void batch_norm_forward(const T* x, const T* gamma, const T* beta, const T* mean, const T* rstd, T* y,
-                                   int64_t rows, int64_t channels) {
+__global__ void batch_norm_forward(const T* x, const T* gamma, const T* beta, const T* mean, const T* rstd,
+                                   const T* residual, bool relu, T* y, int64_t rows, int64_t channels) {
   const int64_t c = thread_index();
   if (c >= channels) return;
   // x - mean first: x scale + shift would cancel what is left of x where the mean is far from zero.
   const T centre = mean[c], scale = gamma[c] * rstd[c], shift = beta[c];
   for (int64_t row = thread_row(); row < rows; row += row_count()) {
     const int64_t i = row * channels + c;
-    y[i] = std::fma(x[i] - centre, scale, shift);
+    T value = std::fma(x[i] - centre, scale, shift);
+    if (residual) value += residual[i];
+    y[i] = relu && !(value > 0) ? T(0) : value;
   }
+}
+
+template <class T>
+__global__ void batch_norm_residual_gradient(Upstream<T> dy, T* d_residual, bool accumulate, int64_t count) {
+  for (int64_t i = thread_index(); i < count; i += thread_count())
+    d_residual[i] = accumulate ? d_residual[i] + dy[i] : dy[i];
 }
 
 // sums [2][channels]: those of dy and dy x_hat.
 template <class T>
-__global__ void batch_norm_backward(const T* x, const T* gamma, const T* dy, const T* mean, const T* rstd,
+__global__ void batch_norm_backward(const T* x, const T* gamma, Upstream<T> dy, const T* mean, const T* rstd,
                                     const T* sums, T* dx, bool accumulate, int64_t rows, int64_t channels) {
   const int64_t c = thread_index();
   if (c >= channels) return;
@@ -48,7 +56,7 @@ __global__ void batch_norm_backward(const T* x, const T* gamma, const T* dy, con
 }
 
 template <class T>
-__global__ void batch_norm_inference_backward(const T* gamma, const T* dy, const T* rstd, T* dx, bool accumulate,
+__global__ void batch_norm_inference_backward(const T* gamma, Upstream<T> dy, const T* rstd, T* dx, bool accumulate,
                                               int64_t rows, int64_t channels) {
   const int64_t c = thread_index();
   if (c >= channels) return;
@@ -87,6 +95,7 @@ void forward(const ForwardArgs& args) {
   }
   launch_on_columns(batch_norm_forward<T>, args.stream, matrix.rows, matrix.columns, x,
                     args.inputs[gamma_input].data<T>(), args.inputs[beta_input].data<T>(), mean, rstd,
+                    data_of<T>(args.inputs, residual_input), args.attributes.get<BatchNormOptions>().relu,
                     args.outputs[0].data<T>(), matrix.rows, matrix.columns);
 }
 
@@ -105,7 +114,9 @@ template <bool training, class T>
 void backward(const BackwardArgs& args) {
   const ColumnParts matrix = matrix_of(args.output_gradients[0].shape);
   const T *x = args.inputs[x_input].data<T>(), *gamma = args.inputs[gamma_input].data<T>(),
-          *dy = args.output_gradients[0].data<T>(), *mean = args.inputs[mean_input].data<T>();
+          *mean = args.inputs[mean_input].data<T>();
+  const Upstream<T> dy{args.output_gradients[0].data<T>(),
+                       args.attributes.get<BatchNormOptions>().relu ? args.outputs[0].data<T>() : nullptr};
   T* dx = args.input_gradients[x_input].data<T>();
   Scratch scratch(args.workspace);
   const BackwardScratch<T> own(scratch, matrix);
@@ -124,6 +135,11 @@ void backward(const BackwardArgs& args) {
       own.sums};
   if (of_x_hat || args.wants(beta_input)) device_column_sums<2, T>(args.stream, matrix, own.partials, terms, gradients);
 
+  if (T* d_residual = data_of<T>(args.input_gradients, residual_input)) {  // first, since dx may take the place of dy
+    const int64_t count = matrix.rows * matrix.columns;
+    launch(batch_norm_residual_gradient<T>, blocks_for(count), block_size, 0, args.stream, dy, d_residual,
+           args.accumulates(residual_input), count);
+  }
   if (!dx) return;
   if constexpr (training)
     launch_on_columns(batch_norm_backward<T>, args.stream, matrix.rows, matrix.columns, x, gamma, dy, mean, rstd,

@@ -67,7 +67,7 @@ void backward(const BackwardArgs& args) {
            args.inputs[1].data<T>(), dy, means, rstds, args.input_gradients[0].data<T>(), args.accumulates(0),
            matrix.rows, matrix.columns);
   if (!args.wants(1) && !args.wants(2)) return;
-  const NormTerms<T, true> terms{args.wants(1) ? x : nullptr, dy, means, rstds, matrix.columns};
+  const NormTerms<T, true> terms{args.wants(1) ? x : nullptr, {dy}, means, rstds, matrix.columns};
   const NormGradients<T> gradients{{args.input_gradients[2].data<T>(), args.input_gradients[1].data<T>()},
                                    {args.accumulates(2), args.accumulates(1)},
                                    matrix.columns};

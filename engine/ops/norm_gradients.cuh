@@ -5,11 +5,20 @@
 
 namespace parabola {
 
+// dy, zero where a relu gave zero; y is null where there is none.
+template <class T>
+struct Upstream {
+  const T *dy, *y = nullptr;
+  __device__ T operator[](int64_t i) const { return y && !(y[i] > 0) ? T(0) : dy[i]; }
+};
+
 // The terms of dbeta and dgamma, dy and dy x_hat; x is null where the second is not wanted. Statistics are those of
 // rows (layer_norm) or of columns (batch_norm).
 template <class T, bool of_rows>
 struct NormTerms {
-  const T *x, *dy, *mean, *rstd;
+  const T* x;
+  Upstream<T> dy;
+  const T *mean, *rstd;
   int64_t channels;
   __device__ void add(int64_t row, int64_t c, T (&sums)[2]) const {
     const T g = dy[row * channels + c];

@@ -1,9 +1,7 @@
 // Residual networks for 32x32 images. First order: He and others, "Deep residual learning" (2016), section 4.2, with
 // shortcut option A. Quadratic: QResNet14 of QuadraLib, whose layer is (BN A*x)∘(BN B*x) + (BN C*x).
-#include "engine/ops/binary.h"
 #include "engine/ops/pad.h"
 #include "engine/ops/reduce.h"
-#include "engine/ops/relu.h"
 #include "engine/ops/slice.h"
 #include "engine/tape/tape.h"
 #include "layers/basic.h"
@@ -45,9 +43,9 @@ class BasicBlock final : public Module {
  private:
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
-    Tensor y = chain(x, conv1_, bn1_, relu, conv2_, bn2_);
-    y = y + shortcut_a(x, in_, out_, stride_);
-    return relu(y);
+    const Tensor y = chain(
+        x, conv1_, [&](const Tensor& c) { return bn1_.relu(c); }, conv2_);
+    return bn2_.relu(y, shortcut_a(x, in_, out_, stride_));
   }
   void fold_own() override {
     absorb(bn1_.take_map(), conv1_);
@@ -77,9 +75,9 @@ class QuadraticBlock final : public Module {
  private:
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
-    Tensor y = chain(x, conv1_, bn1_, relu, conv2_, bn2_);
-    y = y + (shortcut_ ? (*shortcut_bn_)((*shortcut_)(x)) : x);
-    return relu(y);
+    const Tensor y = chain(
+        x, conv1_, [&](const Tensor& c) { return bn1_.relu(c); }, conv2_);
+    return bn2_.relu(y, shortcut_ ? (*shortcut_bn_)((*shortcut_)(x)) : x);
   }
   void fold_own() override {
     absorb(bn1_.take_map(), conv1_);
@@ -111,7 +109,7 @@ class ResNet final : public Module {
 
  private:
   Tensor forward(const Tensor& images) override {
-    Tensor x = chain(images, conv1_, bn1_, relu);
+    Tensor x = bn1_.relu(conv1_(images));
     for (const auto& block : blocks_) x = (*block)(x);
     return linear_(global_average_pool(x));
   }

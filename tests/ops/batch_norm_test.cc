@@ -1,9 +1,14 @@
 #include "engine/ops/batch_norm.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "engine/core/error.h"
+#include "engine/ops/binary.h"
 #include "engine/ops/matmul.h"
+#include "engine/ops/reduce.h"
+#include "engine/ops/relu.h"
 #include "engine/tape/tape.h"
 #include "tests/ops/harness.h"
 #include "tests/support/test.h"
@@ -54,7 +59,70 @@ void check_batch_norm(const std::string& name, const Shape& shape, bool x_wanted
   }
 }
 
+// With relu, residual or both. Of few elements, so that no difference crosses the relu's corner.
+void check_fused(const std::string& name, const Shape& shape, bool relu, bool has_residual,
+                 std::array<bool, 4> wanted = {true, true, true, true}) {
+  const Shape channels{shape.back()};
+  for (const bool training : {true, false}) {
+    const BatchNormOptions options{.eps = 1e-3, .training = training, .relu = relu};
+    check_op({.name = name,
+              .op = training ? &batch_norm_op : &batch_norm_inference_op,
+              .inputs = {{.shape = shape, .gradient = wanted[0]},
+                         {.shape = channels, .low = 0.5, .high = 1.5, .gradient = wanted[1]},
+                         {.shape = channels, .gradient = wanted[2]},
+                         {.shape = channels, .gradient = false},
+                         {.shape = channels, .low = 0.5, .high = 1.5, .gradient = false},
+                         {.shape = shape, .gradient = wanted[3], .absent = !has_residual}},
+              .attributes = options,
+              .reference =
+                  [&](const std::vector<Array>& in) {
+                    Array y = reference(in, training, options.eps)[0];
+                    for (size_t i = 0; i < y.size(); ++i) {
+                      if (has_residual) y[i] += in[5][i];
+                      if (relu) y[i] = std::max(y[i], 0.0);
+                    }
+                    return std::vector<Array>{y};
+                  },
+              .max_differences = 20});
+  }
+}
+
 }  // namespace
+
+TEST_CASE("batch_norm: with a residual and a relu") {
+  for (const bool relu : {true, false})
+    for (const bool residual : {true, false}) {
+      check_fused("an image batch", {3, 4, 5, 7}, relu, residual);
+      if (!relu) check_fused("more than one block", {2, 37, 5, 17}, relu, residual);
+    }
+  check_fused("x frozen", {7, 5}, true, true, {false, true, true, true});
+  check_fused("the residual alone", {7, 5}, true, true, {false, false, false, true});
+  check_fused("the residual frozen", {7, 5}, true, true, {true, true, true, false});
+}
+
+TEST_CASE("batch_norm: a residual and a relu give the bits of the ops one by one") {
+  const auto random = [](uint32_t item) {
+    return Tensor::from(random_array(6 * 8 * 8 * 16, -1, 1, item), {6, 8, 8, 16})
+        .to(DType::f32, Category::inputs)
+        .to(test_device(), Category::inputs);
+  };
+  const Tensor one = channel(1.25, 16, DType::f32), zero = channel(0.1, 16, DType::f32);
+  std::vector<std::vector<float>> results[2];
+  for (const bool fused : {false, true}) {
+    const Tensor x = random(0), residual = random(1);
+    x.set_requires_gradient(true);
+    residual.set_requires_gradient(true);
+    Tape tape;
+    const Tensor mean = channel(0, 16, DType::f32), variance = channel(1, 16, DType::f32);
+    const Tensor y = fused ? batch_norm(x, one, zero, mean, variance, {.relu = true}, residual)
+                           : relu(batch_norm(x, one, zero, mean, variance, {}) + residual);
+    results[fused].push_back(y.to_vector<float>());
+    tape.backward(sum(y * y));
+    results[fused].push_back(x.gradient().to_vector<float>());
+    results[fused].push_back(residual.gradient().to_vector<float>());
+  }
+  CHECK(results[0] == results[1]);
+}
 
 TEST_CASE("batch_norm: training and inference") {
   check_batch_norm("an image batch", {3, 4, 5, 7});

@@ -1,0 +1,166 @@
+#include "engine/ops/batch_norm_kernels.h"
+
+#include "engine/ops/elementwise.h"
+
+namespace parabola::batch_norm_kernels {
+namespace {
+
+// Calls f with a type whose `value` is the flag, so that loops know it.
+template <class F>
+void with_flag(bool flag, const F& f) {
+  if (flag)
+    f(std::true_type());
+  else
+    f(std::false_type());
+}
+
+// Statistics of the batch into the auxiliary results [mean, 1 / deviation].
+template <class T>
+void batch_statistics(const ForwardArgs& args, const RowBlocks& rows) {
+  const auto& options = args.attributes.get<BatchNormOptions>();
+  T *mean = args.auxiliary[0].data<T>(), *invstd = args.auxiliary[1].data<T>(), *variance = invstd;
+  column_moments(args.inputs[x_input].data<T>(), rows, reinterpret_cast<T*>(args.workspace), mean, variance);
+  if (!args.replay) {
+    move_running_statistics(mean, variance, rows.rows, rows.columns, options.momentum,
+                            args.inputs[mean_input].data<T>(), args.inputs[variance_input].data<T>());
+  }
+  inverse_deviation(variance, rows.columns, options.eps, invstd);
+}
+
+// dy, zero where the relu gave zero.
+template <class T, class Relu>
+struct Upstream {
+  const T *dy, *y;
+  T operator()(int64_t i) const {
+    const T upstream = dy[i];  // read in any case, so that loops have no branch
+    if constexpr (Relu::value) return y[i] > 0 ? upstream : T(0);
+    return upstream;
+  }
+};
+
+// With the batch's own statistics, x_hat = (x - mean) invstd and M rows:
+//   dx = gamma invstd (dy - sum dy / M - x_hat sum(dy x_hat) / M);  with given ones dx = gamma invstd dy.
+template <bool training, class T, class Relu>
+void backward_with(const BackwardArgs& args) {
+  const RowBlocks rows = rows_of(args.output_gradients[0].shape);
+  const int64_t channels = rows.columns, width = rows.width();
+  const T *x = args.inputs[x_input].data<T>(), *gamma = args.inputs[gamma_input].data<T>(),
+          *y = Relu::value ? args.outputs[0].data<T>() : nullptr;
+  const Upstream<T, Relu> dy{args.output_gradients[0].data<T>(), y};
+  T *sum_dy = reinterpret_cast<T*>(args.workspace), *sum_dy_x_hat = sum_dy + width, *invstd = sum_dy_x_hat + width,
+    *mean = invstd + width, *scratch = mean + width;
+  const bool wants_dx = args.wants(x_input), wants_x_hat = args.wants(gamma_input) || (training && wants_dx);
+  if (training && wants_x_hat) {
+    repeat_row(args.auxiliary[0].data<T>(), rows, mean);
+    repeat_row(args.auxiliary[1].data<T>(), rows, invstd);
+  } else if (!training && args.inputs[variance_input]) {
+    const double eps = args.attributes.get<BatchNormOptions>().eps;
+    inverse_deviation(args.inputs[variance_input].data<T>(), channels, eps, mean);
+    repeat_row(mean, rows, invstd);
+    if (args.inputs[mean_input]) repeat_row(args.inputs[mean_input].data<T>(), rows, mean);
+  }
+  if (wants_x_hat || args.wants(beta_input)) {
+    const auto add_rows = [=](int64_t first, int64_t last, T* partial) {
+      for (int64_t at = first * channels; at < last * channels; at += width) {
+        PARABOLA_INDEPENDENT
+        for (int64_t c = 0; c < width; ++c) partial[c] += dy(at + c);
+        if (!wants_x_hat) continue;
+        T* products = partial + width;
+        PARABOLA_INDEPENDENT
+        for (int64_t c = 0; c < width; ++c) {
+          products[c] = std::fma(dy(at + c), (x[at + c] - mean[c]) * invstd[c], products[c]);
+        }
+      }
+    };
+    column_sums<T>(rows, 2, scratch, add_rows, [&](int64_t i, double sum) {
+      const Input input = i < channels ? beta_input : gamma_input;
+      T* sums = input == beta_input ? sum_dy : sum_dy_x_hat;
+      const T value = static_cast<T>(sum);
+      for (int64_t c = i % channels; c < width; c += channels) sums[c] = value;
+      if (!args.wants(input)) return;
+      T& d = args.input_gradients[input].data<T>()[i % channels];
+      d = args.accumulates(input) ? d + value : value;
+    });
+  }
+  T *dx = args.input_gradients[x_input].data<T>(), *d_residual = data_of<T>(args.input_gradients, residual_input);
+  if (!dx && !d_residual) return;
+  // dx = scale dy - (offset + slope (x - mean)), written over what the coefficients are made of.
+  T *offset = sum_dy, *slope = sum_dy_x_hat, *scale = invstd;
+  for (int64_t c = 0; dx && c < width; ++c) {
+    const T deviation = invstd[c];
+    scale[c] = gamma[c % channels] * deviation;
+    offset[c] *= scale[c] / static_cast<T>(rows.rows);
+    slope[c] *= scale[c] * deviation / static_cast<T>(rows.rows);
+  }
+  const bool adds = args.accumulates(x_input), adds_residual = d_residual && args.accumulates(residual_input);
+  parallel_for(rows.rows / rows.at_once, row_grain(width), [=](int64_t first, int64_t last) {
+    for (int64_t at = first * width; at < last * width; at += width) {
+      // First, since dx may take the place of dy.
+      if (d_residual) store_or_add(d_residual + at, adds_residual, 0, width, [=](int64_t c) { return dy(at + c); });
+      if (!dx) continue;
+      store_or_add(dx + at, adds, 0, width, [=](int64_t c) {
+        if constexpr (training)
+          return std::fma(scale[c], dy(at + c), -std::fma(x[at + c] - mean[c], slope[c], offset[c]));
+        return scale[c] * dy(at + c);
+      });
+    }
+  });
+}
+
+}  // namespace
+
+template <bool training, class T>
+void forward(const ForwardArgs& args) {
+  const RowBlocks rows = rows_of(args.inputs[x_input].shape);
+  const int64_t channels = rows.columns, width = rows.width();
+  const T *x = args.inputs[x_input].data<T>(), *gamma = args.inputs[gamma_input].data<T>(),
+          *given_mean = args.inputs[mean_input].data<T>();
+  T *y = args.outputs[0].data<T>(), *scale = reinterpret_cast<T*>(args.workspace), *mean = scale + width,
+    *beta = mean + width;
+  if constexpr (training) {
+    if (!args.auxiliary_ready) batch_statistics<T>(args, rows);
+    given_mean = args.auxiliary[0].data<T>();
+    repeat_row(args.auxiliary[1].data<T>(), rows, scale);
+  } else {
+    inverse_deviation(args.inputs[variance_input].data<T>(), channels, args.attributes.get<BatchNormOptions>().eps,
+                      mean);
+    repeat_row(mean, rows, scale);
+  }
+  repeat_row(given_mean, rows, mean);
+  repeat_row(args.inputs[beta_input].data<T>(), rows, beta);
+  for (int64_t c = 0; c < width; ++c) scale[c] *= gamma[c % channels];
+  // x - mean first: x scale + shift would cancel what is left of x where the mean is far from zero.
+  const T* residual = data_of<T>(args.inputs, residual_input);
+  with_flag(args.attributes.get<BatchNormOptions>().relu, [&](auto relu) {
+    with_flag(residual != nullptr, [&](auto adds) {
+      parallel_for(rows.rows / rows.at_once, row_grain(width), [=](int64_t first, int64_t last) {
+        for (int64_t at = first * width; at < last * width; at += width) {
+          PARABOLA_INDEPENDENT
+          for (int64_t c = 0; c < width; ++c) {
+            T value = std::fma(x[at + c] - mean[c], scale[c], beta[c]);
+            if constexpr (adds) value += residual[at + c];
+            if constexpr (relu) value = value > 0 ? value : T(0);
+            y[at + c] = value;
+          }
+        }
+      });
+    });
+  });
+}
+
+template <bool training, class T>
+void backward(const BackwardArgs& args) {
+  with_flag(args.attributes.get<BatchNormOptions>().relu,
+            [&](auto relu) { backward_with<training, T, decltype(relu)>(args); });
+}
+
+template void forward<true, float>(const ForwardArgs&);
+template void backward<true, float>(const BackwardArgs&);
+template void forward<true, double>(const ForwardArgs&);
+template void backward<true, double>(const BackwardArgs&);
+template void forward<false, float>(const ForwardArgs&);
+template void backward<false, float>(const BackwardArgs&);
+template void forward<false, double>(const ForwardArgs&);
+template void backward<false, double>(const BackwardArgs&);
+
+}  // namespace parabola::batch_norm_kernels
