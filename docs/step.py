@@ -7,25 +7,24 @@ it. Colours are Okabe and Ito's; shapes and words say the same, so that nothing 
 """
 from html import escape
 
-# Columns of time. 0 to 6: forward. 7, 8: the rest of the net. 9 to 17: backward, 12 and 13 of it replay. 18: blocks
-# before this one. 19, 20: the optimizer.
-COLUMNS, PITCH, LEFT, RIGHT = 21, 64, 196, 30
-FORWARD = ["conv1", "bn1", "relu", "conv2", "bn2", "+", "relu"]
-POLICIES = [(0, 1, "save"), (1, 3, "recompute"), (3, 4, "save"), (4, 7, "recompute")]
-BACKWARD = [(9, 6, "y"), (10, 5, "nothing"), (11, 4, "γ, σ²"), (14, 3, "r₁, W …"), (15, 2, "r₁"), (16, 1, "γ, σ²"),
-            (17, 0, "x, W …")]  # column, node, what its backward reads
-REPLAY = [(12, 1), (13, 2)]
+# Columns of time. 0 to 3: forward. 4, 5: the rest of the net. 6 to 10: backward, 7 of it replay. 11: blocks before this
+# one. 12, 13: the optimizer.
+COLUMNS, PITCH, LEFT, RIGHT = 14, 96, 196, 30
+BEFORE = -0.3  # the time at which the drawing begins
+FORWARD = [("conv1", "save"), ("bn1+relu", "recompute"), ("conv2", "save"), ("bn2+x+relu", "recompute")]
+# Column, node, what its backward reads.
+BACKWARD = [(6, 3, "y, γ, σ²"), (8, 2, "r₁, W …"), (9, 1, "r₁, γ, σ²"), (10, 0, "x, W …")]
+REPLAY = (7, 1)  # column, node
 
-# Name, what it is, spans of its bytes, span of its gradient's bytes: (begin, end, how it ends, words).
+# Name, what it is, spans of its bytes, span of its gradient's bytes: (begin, end, how it ends, words). "in place": the
+# bytes become those of the gradient one row up.
 LIVES = [
-    ("x", "the block's input", [(-0.45, 18.6, "fade", "stays: input of a CheckpointScope")], (10, 18.6, "fade")),
-    ("c₁", "conv1(x)", [(0, 13, "", "stays: saved, since a convolution is dear to repeat")], (16, 18, "")),
-    ("n₁", "bn1(c₁)", [(1, 5, "evicted", "evicted when let go"), (12, 14, "replayed", "")], (15, 17, "")),
-    ("r₁", "relu(n₁)", [(2, 5, "evicted", "evicted"), (13, 16, "replayed", "")], (14, 16, "")),
-    ("c₂", "conv2(r₁)", [(3, 7.3, "dead", "stays while n₂ might be replayed")], (11, 15, "")),
-    ("n₂", "bn2(c₂)", [(4, 7, "dead", "evicted, then dead")], (10, 12, "")),
-    ("s", "n₂ + x", [(5, 7, "dead", "the same")], (9, 11, "")),
-    ("y", "relu(s)", [(6, 10, "", "input of the next block")], (8.5, 10, "")),
+    ("x", "the block's input", [(BEFORE, 11.6, "fade", "stays: input of a CheckpointScope")], (6, 11.6, "fade")),
+    ("c₁", "conv1(x)", [(0, 8, "", "stays: saved, since a convolution is dear to repeat")], (9, 11, "")),
+    ("r₁", "relu(bn1(c₁))", [(1, 3, "evicted", "evicted when let go"), (7, 10, "replayed", "")], (8, 9, "in place")),
+    ("c₂", "conv2(r₁)", [(2, 4.3, "dead", "stays while y might be replayed")], (6, 9, "")),
+    ("y", "relu(bn2(c₂) + x)", [(3, 7, "", "stays: input of the next block, and its own relu reads it")],
+     (5.5, 6, "in place")),
 ]
 SPANS = [span for _, _, values, gradient in LIVES for span in [*values, gradient]]
 ROW, BAR = 38, 18  # heights
@@ -61,10 +60,10 @@ def arrow(x1, x2, y, colour):
     svg.append(f'<path d="M{x2 - 8:g} {y - 4.5:g} L{x2:g} {y:g} L{x2 - 8:g} {y + 4.5:g} Z" fill="{colour}"/>')
 
 
-def chip(column, y, words, colour, columns=1.0, fill=PAPER):
+def chip(column, y, words, colour, columns=1.0, fill=PAPER, size=14):
     x, width = at(column) + 4, columns * PITCH - 8
     box(x, y - 14, width, 28, fill, colour, more='stroke-width="1.6"')
-    text(x + width / 2, y + 5, words, 14, INK, "middle")
+    text(x + width / 2, y + 5, words, size, INK, "middle")
 
 
 def node(column, y, number, colour, fill=PAPER):
@@ -82,7 +81,7 @@ def value_bar(begin, end, how, words, y):
         line(right + 4, middle - 5, right + 14, middle + 5, RED, 2.4)
         line(right + 4, middle + 5, right + 14, middle - 5, RED, 2.4)
     if how == "evicted":
-        line(right + 2, middle, at(12 if y < evicted_row else 13) - 3, middle, BLUE, 1.6, 'stroke-dasharray="3 5"')
+        line(right + 2, middle, at(REPLAY[0]) - 3, middle, BLUE, 1.6, 'stroke-dasharray="3 5"')
 
 
 def alive(time):
@@ -93,7 +92,7 @@ def alive(time):
 # ---- The lanes, from the top of the house to its cellar
 lanes, y = {}, 122
 for name, height, *about in [("apps/", 58, "the training loop"), ("layers/", 82, "modules, adapters"),
-                             ("engine/ops/", 78, "one op, one file"),
+                             ("engine/ops/", 95, "one op, one file"),
                              ("engine/tape/", 100, "tape: a node an op", "executor: runs kernels"),
                              ("kernels", 56, "tasks on all threads"),
                              ("engine/core/", 68 + ROW * (len(LIVES) + 1) + 12, "the arena: bytes in use"),
@@ -106,72 +105,72 @@ for name, height, *about in [("apps/", 58, "the training loop"), ("layers/", 82,
     y += height + 8
 HEIGHT = y + 58
 memory = lanes["engine/core/"] + 62
-evicted_row = memory + ROW * 3  # above it n₁, below it r₁
 
 text(26, 44, "One training step", 27, font_weight="bold")
 text(26, 72, "A residual block of resnet20 with quadratic adapters and frozen BatchNorm, policy “default”. Time runs to the "
      "right; calls go down.", 15, SOFT)
-for begin, end, words, colour in [(0, 7, "forward", BLUE), (7, 9, "rest of the net", GREY), (9, 18, "backward", GREEN),
-                                  (19, 21, "update", INK)]:
+for begin, end, words, colour in [(0, 4, "forward", BLUE), (4, 6, "rest of the net", GREY), (6, 11, "backward", GREEN),
+                                  (12, 14, "update", INK)]:
     box(at(begin) + 3, 90, (end - begin) * PITCH - 6, 24, colour, radius=12)
     text(at((begin + end) / 2), 107, words, 14, PAPER, "middle", font_weight="bold")
 
 # Light lines from each kernel down to the bytes that it makes.
-for column, row, colour in [(c, c + 1, LINE) for c in range(7)] + [(12, 2, "#f0c670"), (13, 3, "#f0c670")]:
+for column, row, colour in [(c, c + 1, LINE) for c in range(4)] + [(REPLAY[0], 2, "#f0c670")]:
     line(at(column) + 1.6, lanes["kernels"] + 42, at(column) + 1.6, memory + ROW * row + 5, colour, 1.2)
 
 top = lanes["apps/"] + 34
-for middle, code in [(3.5, "Tape tape(options);  logits = model(images);"), (8, "cross_entropy"),
-                     (13.5, "tape.backward(loss);"), (20, "optimizer.step();")]:
-    text(at(middle), top, code, 14 if middle < 8 else 13.5, INK, "middle", mono=True)
+for middle, code in [(2, "Tape tape(options);  logits = model(images);"), (5, "cross_entropy"),
+                     (8.5, "tape.backward(loss);"), (13, "optimizer.step();")]:
+    text(at(middle), top, code, 14, INK, "middle", mono=True)
 
 top = lanes["layers/"]
-box(at(0) - 3, top + 7, 7 * PITCH + 6, 68, "none", BLUE, 8, 'stroke-dasharray="5 4" stroke-width="1.4"')
+box(at(0) - 3, top + 7, 4 * PITCH + 6, 68, "none", BLUE, 8, 'stroke-dasharray="5 4" stroke-width="1.4"')
 text(at(0) + 8, top + 25, "layer1.0, a CheckpointScope: its input x stays", 12.5, BLUE)
-for column, words in enumerate(FORWARD):
-    chip(column, top + 53, words, BLUE)
-chip(7.1, top + 53, "layer1.1 …", GREY, 1.8)
-text(at(13.5), top + 46, "layers take no part: the tape has noted all that backward needs", 14.5, SOFT, "middle",
+for column, (words, _) in enumerate(FORWARD):
+    chip(column, top + 53, words, BLUE, size=13)
+chip(4.1, top + 53, "layer1.1 …", GREY, 1.8)
+text(at(8.5), top + 46, "layers take no part: the tape has noted all that backward needs", 14.5, SOFT, "middle",
      font_style="italic")
 
 top = lanes["engine/ops/"]
 for middle, code, about in [
-        (3.5, "apply(op, inputs, attributes)", "layout: what it makes · cost: flops, bytes · needs: what backward reads"),
-        (13.5, "op.cpu.backward(args)", "given the bytes that needs named, and no others; adds to gradients already there"),
-        (20, "adamw_op", "on no tape")]:
+        (2, "apply(op, inputs, attributes)", ["layout: what it makes · cost: flops, bytes",
+                                              "needs: what backward reads"]),
+        (8.5, "op.cpu.backward(args)", ["given the bytes that needs named, and no others;",
+                                        "adds to gradients already there"]),
+        (13, "adamw_op", ["on no tape"])]:
     text(at(middle), top + 33, code, 14, INK, "middle", mono=True)
-    text(at(middle), top + 56, about, 12.5, SOFT, "middle")
+    for i, words in enumerate(about):
+        text(at(middle), top + 56 + 18 * i, words, 12.5, SOFT, "middle")
 
 top = lanes["engine/tape/"]
 y, note = top + 34, top + 82
-for column in range(7):
-    arrow(at(column + 0.5) + 16, at(column + 1.5) - (16 if column < 6 else 28), y, BLUE)
-    node(column, y, column, BLUE)
 text(at(-0.05), note, "policy", 12.5, SOFT, "end", font_style="italic")
-for begin, end, policy in POLICIES:
-    line(at(begin) + 8, note - 16, at(end) - 8, note - 16, BLUE, 1.4)
-    text(at((begin + end) / 2), note, policy, 12.5, INK, "middle")
-text(at(8.05), y + 5, "7, 8, …", 14, SOFT, "middle")
-arrow(at(8.55), at(9.5) - 16, y, GREEN)
+for column, (_, policy) in enumerate(FORWARD):
+    arrow(at(column + 0.5) + 16, at(column + 1.5) - (16 if column < 3 else 30), y, BLUE)
+    node(column, y, column, BLUE)
+    line(at(column) + 8, note - 16, at(column + 1) - 8, note - 16, BLUE, 1.4)
+    text(at(column + 0.5), note, policy, 12.5, INK, "middle")
+text(at(5), y + 5, "4, 5, …", 14, SOFT, "middle")
+arrow(at(5) + 40, at(6.5) - 16, y, GREEN)
+text(at(5.98), note, "reads", 12.5, SOFT, "end", font_style="italic")
 for column, number, reads in BACKWARD:
     arrow(at(column + 0.5) + 16, at(column + 1.5) - 16, y, GREEN)
     node(column, y, number, GREEN)
-    text(at(column + 0.5), note, reads, 12.5, SOFT if reads == "nothing" else INK, "middle")
-for column, number in REPLAY:
-    arrow(at(column + 0.5) + 16, at(column + 1.5) - 16, y, ORANGE)
-    node(column, y, number, ORANGE, "url(#again)")
-text(at(18.5), y + 5, "…", 16, SOFT, "middle")
-text(at(8.98), note, "reads", 12.5, SOFT, "end", font_style="italic")
-text(at(13), note, "for r₁: replay", 12.5, INK, "middle")
+    text(at(column + 0.5), note, reads, 12.5, INK, "middle")
+column, number = REPLAY
+arrow(at(column + 0.5) + 16, at(column + 1.5) - 16, y, ORANGE)
+node(column, y, number, ORANGE, "url(#again)")
+text(at(column + 0.5), note, "for r₁: replay", 12.5, INK, "middle")
+text(at(11.5), y + 5, "…", 16, SOFT, "middle")
 
 y = lanes["kernels"] + 28
-for column in range(7):
+for column in range(4):
     chip(column, y, "fwd", BLUE)
 for column, _, _ in BACKWARD:
     chip(column, y, "bwd", GREEN)
-for column, _ in REPLAY:
-    chip(column, y, "again", ORANGE, fill="url(#again)")
-chip(19.2, y, "AdamW", INK, 1.6)
+chip(REPLAY[0], y, "again", ORANGE, fill="url(#again)")
+chip(12.2, y, "AdamW", INK, 1.6)
 
 # ---- What is in memory when
 for row, (name, formula, values, (begin, end, how)) in enumerate(LIVES):
@@ -179,6 +178,8 @@ for row, (name, formula, values, (begin, end, how)) in enumerate(LIVES):
     line(26, y - 3, WIDTH - 26, y - 3, "#e4e8ec")
     text(26, y + 21, name, 15, font_weight="bold")
     text(54, y + 21, formula, 13, SOFT)
+    if how == "in place":
+        line(at(end), y - ROW + BAR + 10, at(end), y + BAR + 14, GREEN, 2)
     for span in values:
         value_bar(*span, y + 4)
     box(at(begin) + 1, y + BAR + 6, (end - begin) * PITCH - 2, 8, "url(#fade-green)" if how == "fade" else GREEN, radius=3)
@@ -186,17 +187,17 @@ y = memory + ROW * len(LIVES)
 line(26, y - 3, WIDTH - 26, y - 3, "#e4e8ec")
 text(26, y + 21, "u v p", 15, font_weight="bold")
 text(78, y + 21, "adapters", 13, SOFT)
-box(at(-0.45), y + 4, at(21) - at(-0.45), BAR, GREY, radius=3)
+box(at(BEFORE), y + 4, at(COLUMNS) - at(BEFORE), BAR, GREY, radius=3)
 text(at(0) + 9, y + 17.5, "parameters; the base is frozen: no gradients, nothing kept for them", 12, PAPER)
-box(at(14) + 1, y + BAR + 6, at(20.5) - at(14), 8, GREEN, radius=3)
+box(at(8) + 1, y + BAR + 6, at(13.5) - at(8), 8, GREEN, radius=3)
 
-text(at(7.7), memory + ROW * 4 + 17, "the next block keeps y: nothing will ask for c₂, n₂, s again", 12.5)
-text(at(13.15), memory + ROW * 1 + 17, "n₁ is there again, and that was all c₁ was kept for", 12.5)
-text(at(14.15), memory + ROW * 2 + 17, "only a stepping stone: gone again", 12.5)
+text(at(8.15), memory + ROW * 1 + 17, "r₁ is there again, and that was all c₁ was kept for", 12.5)
+text(at(10.15), memory + ROW * 2 + 17, "node 1, its own relu, was the last to read it", 12.5)
+text(at(4.6), memory + ROW * 3 + 17, "the next block keeps y: nothing will ask for c₂ again", 12.5)
 
 # ---- The count, added up from LIVES
-base, step = lanes["count"] + 100, 11.5
-points = [(at(-0.45), base)]
+base, step = lanes["count"] + 100, 14
+points = [(at(BEFORE), base)]
 times = sorted({time for begin, end, *_ in SPANS for time in (begin, end)})
 for time, after in zip(times, times[1:]):
     level = base - step * alive(time)
@@ -204,8 +205,8 @@ for time, after in zip(times, times[1:]):
 points.append((at(times[-1]), base))
 svg.append(f'<path d="M{" L".join(f"{x:g} {y:g}" for x, y in points)} Z" fill="#cfe3f1" stroke="{BLUE}" '
            'stroke-width="1.6" stroke-linejoin="round"/>')
-line(at(-0.45), base, at(21), base, GREY)
-for time in (4.5, 8, 12.5):
+line(at(BEFORE), base, at(COLUMNS), base, GREY)
+for time in (0.5, 1.5, 2.5, 3.5, 5, 6.5, 7.5, 8.5, 9.5, 10.5, 11.3):
     text(at(time), base - step * alive(time) + 17, str(alive(time)), 13, INK, "middle", font_weight="bold")
 
 # ---- Legend
@@ -219,6 +220,7 @@ def legend(width, draw, words):
 
 legend(34, lambda x: box(x, y - 6.5, 34, 13, BLUE, radius=3), "value")
 legend(34, lambda x: box(x, y - 4, 34, 8, GREEN, radius=3), "gradient")
+legend(2, lambda x: line(x + 1, y - 8, x + 1, y + 8, GREEN, 2), "the next gradient, in the same bytes")
 legend(34, lambda x: line(x, y, x + 34, y, BLUE, 1.6, 'stroke-dasharray="3 5"'), "evicted, to be replayed")
 legend(34, lambda x: box(x, y - 6.5, 34, 13, "url(#again)", ORANGE, 3), "replayed: the same bits again")
 legend(12, lambda x: (line(x, y - 5, x + 10, y + 5, RED, 2.4), line(x, y + 5, x + 10, y - 5, RED, 2.4)),
