@@ -202,7 +202,8 @@ void write_profile(const Flags& flags, const std::string& name, int64_t batch, c
   out << "\n"
       << profile_table(profile, most) << "\nmeans, of a step of " << format_fixed(1e3 * profile.seconds, 2)
       << " ms; most, measured now: " << describe(most)
-      << ";\nof bound: the time that the roofline allows, in shares of the time taken; drawn in profile.svg\n";
+      << ";\nof bound: the time that the roofline allows for the flops of the definitions, in shares of the time taken"
+         "\n(a 3x3 convolution takes fewer, by Winograd's algorithm); drawn in profile.svg\n";
   AtomicFile file(profile_file);
   file.write(
       profile_svg(concat(name, ", ", flags.mode, ", batch ", batch, ", checkpoint ", flags.checkpoint), profile));
@@ -283,7 +284,9 @@ void run_ops(const Flags& flags, JsonLines& json, std::ostream& out) {
                    .add("most_flops_per_second", most.flops_per_second)
                    .add("most_bytes_per_second", most.bytes_per_second));
   }
-  out << table.str() << "\nmedians; bytes and flops are the least that an op must move and compute\n";
+  out << table.str()
+      << "\nmedians; bytes are the least that an op must move, flops those of its definition, "
+         "of which some ops take fewer\n";
 }
 
 void run(const Flags& flags) {

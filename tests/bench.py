@@ -43,7 +43,7 @@ MODELS = [
     Model("qmlp", ["--model", "qmlp"], "qmlp", 256),
 ]
 # Which of the policies are rows: all that backward reads, and our default, which has the quadratic layers keep x only.
-POLICIES = {"resnet20": ["none"], "qresnet14": ["none", "default"]}
+POLICIES = {"resnet20": ["none"], "qresnet14": ["none", "default"], "qmlp": ["none", "default"]}
 
 
 class Failed(Exception):

@@ -75,6 +75,15 @@ OpBench normed(const OpDef& op, const Attributes& attributes, int64_t rows, int6
   return {concat("rows ", rows, " of ", channels), &op, attributes, inputs, all_inputs(3)};
 }
 
+// As at the end of a residual block: the residual's gradient too.
+OpBench residual_norm(int64_t rows, int64_t channels) {
+  OpBench norm = normed(batch_norm_op, BatchNormOptions{.relu = true}, rows, channels, 2);
+  norm.sizes += " with residual and relu";
+  norm.inputs.push_back({rows, channels});
+  norm.gradients |= 1 << 5;
+  return norm;
+}
+
 // x, three kernels, three scales and shifts, three running means and variances.
 OpBench quadratic_normed(int64_t batch, int64_t channels, int64_t side) {
   std::vector<Shape> inputs{{batch, side, side, channels}};
@@ -143,6 +152,7 @@ const std::vector<OpBench>& table() {
       normed(layer_norm_op, LayerNormAttributes{}, 32768, 64, 0),
       normed(batch_norm_op, BatchNormOptions{}, 131072, 64, 2),
       normed(batch_norm_op, BatchNormOptions{}, 131072, 16, 2),
+      residual_norm(131072, 64),
       elementwise(gelu_op, {}, {32768, 256}),
       elementwise(relu_op, {}, {32768, 256}),
       elementwise(softmax_op, {}, {8192, 1000}),
@@ -200,7 +210,7 @@ Measurement measure_op(const OpBench& bench, int64_t batch, Device device, bool 
   for (size_t i = 0; i < bench.inputs.size(); ++i) {
     const bool integer = bench.integers >> i & 1;
     const Shape& shape = bench.inputs[i];
-    const bool of_batch = integer || (i == 0 && shape.rank() > 0);
+    const bool of_batch = integer || (shape.rank() > 0 && shape == bench.inputs[0]);
     inputs.push_back(random_input(of_batch ? shape.with(0, batch) : shape, integer, static_cast<uint32_t>(i), device));
   }
   const std::vector<TensorSpec> specs = specs_of(inputs);

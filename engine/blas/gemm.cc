@@ -150,8 +150,7 @@ template <class T>
   Vector<T> of_b[short_depth];
 #pragma GCC unroll 16
   for (int p = 0; p < short_depth; ++p) of_b[p] = load_vector(row_of_b(p));
-  int64_t i = 0;
-  const auto next = [&]<int count>() __attribute__((always_inline)) {
+  const auto multiply = [&]<int count>(int64_t i) __attribute__((always_inline)) {
     const T* from[count];
     Vector<T> sum[count];
 #pragma GCC unroll 8
@@ -162,10 +161,10 @@ template <class T>
       for (int r = 0; r < count; ++r) sum[r] = multiply_add<T>(broadcast(from[r][p]), of_b[p], sum[r]);
 #pragma GCC unroll 8
     for (int r = 0; r < count; ++r) store_vector(c + (i + r) * c_stride, sum[r]);
-    i += count;
   };
-  while (i + rows <= m) next.template operator()<rows>();
-  while (i < m) next.template operator()<1>();
+  int64_t i = 0;
+  for (; i + rows <= m; i += rows) multiply.template operator()<rows>(i);
+  for (; i < m; ++i) multiply.template operator()<1>(i);
 }
 
 // C [m, n] for few rows and a transposed B, of which a copy would cost more than the products: its squares are

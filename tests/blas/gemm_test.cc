@@ -98,8 +98,9 @@ TEST_CASE("gemm: a tile's product is right for every size, transposition and str
 }
 
 TEST_CASE_TEMPLATE("gemm: patches and panels give the bits of factors", T, float, double) {
-  for (const auto& [m, n, k] :
+  for (const auto& size :
        {std::array<int64_t, 3>{13, 16, 16}, {32, 48, 16}, {9, 80, 16}, {8, 7, 16}, {32, 64, 64}, {5, 20, 33}}) {
+    const int64_t m = size[0], n = size[1], k = size[2];
     const std::vector<T> a = numbers<T>(m * k, 1), b = numbers<T>(n * k, 2);
     std::vector<T> expected(static_cast<size_t>(m * n)), c = expected;
     tile_product<T>(m, n, k, {a.data(), k}, {b.data(), k, true}, expected.data(), n, false);
