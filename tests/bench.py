@@ -4,7 +4,8 @@
     tests/bench.py PART --peers DIR --python PYTHON --newest PYTHON --rounds N
 
 PART is models, inference, ops, plots, memory, all, or page, which measures nothing. Rows are measured in rounds, in
-each of which ours and every setting of PyTorch take turns, each in a process of its own. A part leaves its
+each of which ours and every setting of PyTorch take turns, each in a process of its own; a setting that the first
+round shows to be no match for another one is left out of the later ones. A part leaves its
 measurements as JSON lines in build/bench/PART.jsonl once it is through; the page is rendered from the files that are
 there, so a part can be measured again by itself.
 """
@@ -27,8 +28,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BIN, OUT = os.path.join(ROOT, "build/bin/"), os.path.join(ROOT, "build/bench")
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
 
-# What is measured of one row in every round: `action` returns records. once: in the first round only.
-Job = collections.namedtuple("Job", "row who action once", defaults=[False])
+# What is measured of one row in every round: `action` returns records, which `also` gets too. once: in the first round
+# only.
+Job = collections.namedtuple("Job", "row who action once also", defaults=[False, ()])
+NO_MATCH = 1.5  # times the best setting's time, in the first round
 OURS = "Parabola"
 
 # Name, flags of `bench`, the peer's model, batch.
@@ -106,12 +109,12 @@ class Bench:
     def ours(self, *flags):
         return run([BIN + "bench", *flags, "--threads", self.threads, "--json", "-"])
 
-    def peers(self, row, model, what, batch):
+    def peers(self, rows, model, what, batch):
         for pytorch in self.pytorches:
             for variant, layout in settings_of(model.peer):
                 who = ", ".join([pytorch.name, layout] + ([variant] if variant != "plain" else []))
-                yield Job(row, who, functools.partial(pytorch.peer, what, model.peer, variant, layout, batch,
-                                                      self.threads))
+                yield Job(rows[0], who, functools.partial(pytorch.peer, what, model.peer, variant, layout, batch,
+                                                          self.threads), also=rows[1:])
 
     def ceilings(self):
         """What the machine does at most, as a record of any op says it."""
@@ -121,11 +124,12 @@ class Bench:
     def models(self, what="train"):
         yield self.ceilings()
         for model in MODELS:
-            for policy in POLICIES.get(model.name, ["default"]):
-                row = bench_report.model_row(model.name, model.batch, policy)
+            policies = POLICIES.get(model.name, ["default"])
+            rows = [bench_report.model_row(model.name, model.batch, policy) for policy in policies]
+            for row, policy in zip(rows, policies):
                 yield Job(row, OURS, functools.partial(self.ours, *model.flags, "--batch", str(model.batch),
                                                        "--checkpoint", policy))
-                yield from self.peers(row, model, what, model.batch)
+            yield from self.peers(rows, model, what, model.batch)
 
     def inference(self):
         for model in MODELS:
@@ -133,7 +137,7 @@ class Bench:
                 row = bench_report.model_row(model.name, batch)
                 yield Job(row, OURS, functools.partial(self.ours, *model.flags, "--mode", "infer", "--batch",
                                                        str(batch)))
-                yield from self.peers(row, model, "infer", batch)
+                yield from self.peers([row], model, "infer", batch)
 
     def ops(self):
         yield Job("ops", OURS, functools.partial(self.ours, "--op", "all"))
@@ -240,28 +244,40 @@ class Bench:
         jobs = list(getattr(self, part)())
         path = os.path.join(OUT, part + ".jsonl")
         runs = [(r, i) for r in range(rounds) for i, job in enumerate(jobs) if not (r and job.once)]
-        took = {}
+        took, first = {}, {}
         with open(path + ".new", "w") as file:
             head = {"rounds": rounds, "left_out": self.left_out, "pytorch": [p.name for p in self.pytorches]}
             file.write(json.dumps({"part": part, **head, **machine(self.options.threads)}) + "\n")
             for number, (r, i) in enumerate(runs):
                 job, begun = jobs[i], time.monotonic()
+                rivals = [ms for j, ms in first.items() if self.rival(jobs[j], job)]
+                if r and i in first and first[i] > NO_MATCH * min(rivals):
+                    took[i] = 0
+                    continue
                 try:
                     records = job.action()
                 except Failed as failure:
                     records = [{"failed": str(failure)}]
                 took[i] = time.monotonic() - begun
-                for record in records:
-                    file.write(json.dumps({"row": job.row, "who": job.who, "round": r, **record}) + "\n")
+                for row in (job.row, *job.also):
+                    for record in records:
+                        file.write(json.dumps({"row": row, "who": job.who, "round": r, **record}) + "\n")
                 file.flush()
                 usual = sum(took.values()) / len(took)
                 left = sum(took.get(j, usual) for _, j in runs[number + 1:])
                 last = records[-1]
                 ms = last.get("step_ms_median", last.get("ms"))
+                if not r and ms is not None and len(records) == 1:
+                    first[i] = ms
                 what = last.get("failed") or ("done" if ms is None or len(records) > 1 else f"{ms:.2f} ms")
                 print(f"{part} {number + 1}/{len(runs)}, {left / 60:.0f} min left: {job.row}, {job.who}: {what}",
                       flush=True)
         os.replace(path + ".new", path)
+
+    @staticmethod
+    def rival(one, other):
+        """Settings of the same PyTorch in the same row."""
+        return one.row == other.row and one.who.split(",")[0] == other.who.split(",")[0]
 
 
 def find_pytorches(options):

@@ -399,7 +399,8 @@ def render(folder, page):
     about = prose("""What `make bench` measured, float32 on the CPU. PyTorch is set up as a careful user has it: freed
         memory stays in the heap, huge pages, one thread pool; of its memory formats (nchw, channels_last) and, for
         dense quadratic layers, ways to write the net (three layers; one layer of three times the outputs: fused3) the
-        fastest counts. Ours and each of its settings take turns in rounds, each in a process of its own. Ratio:
+        fastest counts. Ours and each of its settings take turns in rounds, each in a process of its own (but no setting
+        again that took over 1.5 times the best one's time in the first round). Ratio:
         PyTorch's time over ours, in brackets the least and the most of single rounds. Floor and aim are what this
         project asks of itself, against the first PyTorch of a table. Each part says when and on what it was measured;
         compare within a part.""")
