@@ -94,7 +94,7 @@ class Conv2d final : public Host {
 class BatchNorm final : public Module {
  public:
   explicit BatchNorm(int64_t channels);
-  // max(0, what it does with x + residual (absent: none)) in one op: what follows it in a residual block.
+  // max(0, its result + residual (absent: none)) in one op: the end of a residual block.
   Tensor relu(const Tensor& x, const Tensor& residual = {});
   void freeze(bool on) { frozen_ = on; }
   void set_momentum(double momentum) { momentum_ = momentum; }  // share of a batch in the running statistics; 0.1

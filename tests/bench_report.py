@@ -157,7 +157,7 @@ def speeds(m, floors):
             rows.append(cells + ["-" if not floors(row) else "{} / {}".format(*floors(row)), "-"])
             continue
         floor, aim = floors(row)
-        reached = "aim" if min(known) >= aim else "floor" if values[0] is None or values[0] >= floor else "no"
+        reached = "aim" if min(known) >= aim else "floor" if (values[0] or 0) >= floor else "no"
         rows.append(cells + [f"{floor} / {aim}", reached])
     return table(head, rows)
 
@@ -166,8 +166,8 @@ def render_models(m):
     yield prose("""Forward, cross-entropy, backward and SGD with momentum on a batch that lies ready. `none` keeps all
         that backward reads, as PyTorch does; `default` recomputes what is cheap, and quadratic layers keep x only.
         qmlp's floor is of `none`: it follows from the work of that step, 2.5 GFLOP. Shares of peak count the
-        multiply-adds of the definitions; 3x3 convolutions of stride 1 take a quarter of them (Winograd's algorithm), so
-        those shares may be above 100%.""")
+        multiply-adds of the definitions; 3x3 convolutions of stride 1, but for the first layer's, take a quarter of them
+        (Winograd's algorithm), so those shares may be above 100%.""")
     yield speeds(m, SPEED.__getitem__)
 
 
@@ -209,7 +209,8 @@ def render_ops(m):
     yield prose(f"""Each op alone, forward and backward with all gradients. Shares are of ceilings measured in the same
         runs: {flops / 1e9:.0f} GFLOP/s of multiply-adds, {bytes_ / 1e9:.1f} GB/s of a copy, bytes read and written
         both counted. An op's bytes are the least that it must move; what lies in a cache moves faster than a copy of
-        main memory. Multiply-adds are those of the definition, of which Winograd's algorithm takes a quarter.""")
+        main memory. Multiply-adds are those of the definition; Winograd's algorithm takes a quarter of a 3x3
+        convolution's.""")
     asked = []
     names = {"of peak": "{:.0%} of peak", "of copy": "{:.0%} of a copy's rate", "speed": "{:.2f}x PyTorch",
              "backward": "backward {:.1f}x PyTorch's"}
@@ -402,7 +403,7 @@ def render(folder, page):
         fastest counts. Ours and each of its settings take turns in rounds, each in a process of its own (but no setting
         again that took over 1.5 times the best one's time in the first round). Ratio:
         PyTorch's time over ours, in brackets the least and the most of single rounds. Floor and aim are what this
-        project asks of itself, against the first PyTorch of a table. Each part says when and on what it was measured;
+        project asks of itself, a floor against the first PyTorch of a table, an aim against all. Each part says when and on what it was measured;
         compare within a part.""")
     text = ["# Speed and memory, beside PyTorch\n", about]
     written = [page]

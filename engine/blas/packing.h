@@ -19,7 +19,8 @@ constexpr int64_t max_depth = 1024 / sizeof(T);
 // since each has a pointer, and x86-64 has 15 registers for these.
 constexpr int kernel_rows = 6;
 constexpr int kernel_vectors = many_registers ? 4 : 2;
-constexpr int narrow_rows = 8;  // where a row takes a vector less, or more
+// Where C is narrower than a panel, there is room for more sums, in whose shadow the reloading of pointers passes.
+constexpr int narrow_rows = 8;
 
 template <class T>
 constexpr int64_t panel_columns = kernel_vectors* vector_lanes<T>;

@@ -1,19 +1,12 @@
 // The kernels of batch_norm and batch_norm_inference, and what they share with the rules.
 #pragma once
-#include <span>
-
 #include "engine/ops/batch_norm.h"
 #include "engine/ops/column_stats.h"
+#include "engine/ops/data_of.h"
 
 namespace parabola::batch_norm_kernels {
 
 enum Input : uint8_t { x_input, gamma_input, beta_input, mean_input, variance_input, residual_input };
-
-// Null where a tensor is absent, and so for the residual where a caller gave none.
-template <class T>
-T* data_of(std::span<const TensorView> tensors, Input input) {
-  return input < tensors.size() ? tensors[input].data<T>() : nullptr;
-}
 
 inline RowBlocks rows_of(const Shape& x) { return rows_at_once(x.product(0, x.rank() - 1), x.back()); }
 

@@ -8,8 +8,6 @@
 namespace parabola {
 namespace {
 
-int64_t weight_elements(const ConvGeometry& g) { return g.K * g.depth(); }
-
 // The kernel as one phase of the transposed convolution multiplies with it: [group][tap][k][c].
 template <class T>
 void reorder_weight(const ConvGeometry& g, const Sampling& s, const T* weight, T* reordered) {
@@ -116,7 +114,7 @@ int64_t input_gradient_workspace(const ConvGeometry& g) {
       per_worker = std::max(per_worker, padded(strip_elements(s, tiles, g.group_outputs())) + tile);
       weights = std::max(weights, g.groups * padded(panel_elements(g.group_inputs(), depth)));
     }
-  return padded(weight_elements(g)) + weights + thread_pool().threads() * per_worker;
+  return padded(g.weight_elements()) + weights + thread_pool().threads() * per_worker;
 }
 
 template <class T>
@@ -127,7 +125,7 @@ void input_gradient(const ConvGeometry& g, const T* dy, const T* weight, T* dx, 
     return convolve_packed<T>(turned, dy, nullptr, dx, accumulate, workspace);
   }
   const int64_t outputs = g.group_outputs(), inputs = g.group_inputs();
-  T *reordered = workspace, *packed = workspace + padded(weight_elements(g));
+  T *reordered = workspace, *packed = workspace + padded(g.weight_elements());
   for (int64_t row = 0; row < g.stride; ++row)
     for (int64_t column = 0; column < g.stride; ++column) {
       const Sampling s = backward_sampling(g, row, column);

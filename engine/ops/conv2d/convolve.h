@@ -1,5 +1,5 @@
 // The three passes of a convolution, for all ops that contain one: by matrix products over patches (columns.h), or, 3x3
-// kernels of stride 1 over enough channels, by Winograd's algorithm (winograd.h), in less than half the products. All
+// kernels of stride 1 over enough channels, by Winograd's algorithm (winograd.h), in a quarter of the products. All
 // on all threads, by fixed tiles: an element's bits depend neither on the number of threads nor, image by image, on how
 // many images follow. Workspaces are counted in elements and depend on the number of threads.
 #pragma once
@@ -14,7 +14,8 @@ template <class T>
 void convolve(const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y, T* workspace);
 int64_t convolve_workspace(const ConvGeometry& g);
 
-// The tiles of its output pixels; where an op has several convolutions of one x, any one's do.
+// The tiles of its output pixels. Of several convolutions of one x those by Winograd's algorithm need its tiles;
+// patches take any.
 PixelTiles output_tiles(const ConvGeometry& g);
 
 // The weight [K, R, S, C / groups] as convolve_tile multiplies with it, once for all tiles: [group] panels, or
@@ -47,8 +48,9 @@ void input_gradient(const ConvGeometry& g, const T* dy, const T* weight, T* dx, 
 int64_t input_gradient_workspace(const ConvGeometry& g);
 
 // dw [K, R, S, C / groups] = or += the sum over output pixels of dy times the patch that they read. The tiles are split
-// among a fixed number of partial sums (32, fewer where the weight is large), which are then added in their order. The
-// workspace does not shrink as images are added, so that of a full chunk does for a smaller one.
+// among partial sums (at most 32, fewer where the weight is large or the tiles are few, whatever the threads), which
+// are then added in their order. The workspace does not shrink as images are added, so that of a full chunk does for a
+// smaller one.
 template <class T>
 void weight_gradient(const ConvGeometry& g, const T* x, const T* dy, T* dw, bool accumulate, T* workspace);
 int64_t weight_gradient_workspace(const ConvGeometry& g);

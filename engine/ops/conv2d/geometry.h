@@ -23,8 +23,9 @@ struct ConvGeometry {
   constexpr int64_t group_inputs() const { return C / groups; }
   constexpr int64_t group_outputs() const { return K / groups; }
   constexpr int64_t depth() const { return R * S * group_inputs(); }  // weights of one output channel
-  constexpr int64_t image_pixels() const { return Ho * Wo; }          // output pixels of one image
-  constexpr int64_t pixels() const { return N * Ho * Wo; }            // and of the batch
+  constexpr int64_t weight_elements() const { return K * depth(); }
+  constexpr int64_t image_pixels() const { return Ho * Wo; }  // output pixels of one image
+  constexpr int64_t pixels() const { return N * Ho * Wo; }    // and of the batch
   Shape input_shape() const { return {N, H, W, C}; }
   Shape weight_shape() const { return {K, R, S, C / groups}; }
   Shape output_shape() const { return {N, Ho, Wo, K}; }

@@ -7,30 +7,28 @@
 namespace parabola {
 namespace {
 
-int64_t weight_elements(const ConvGeometry& g) { return g.K * g.depth(); }
-
 // Partial sums of the weight gradient: at most 32, and some 16 MiB of floats in all, but 4 for the sake of threads.
-int64_t most_parts(const ConvGeometry& g, const PixelTiles& tiles) {
-  const int64_t affordable = (int64_t{1} << 22) / std::max<int64_t>(1, weight_elements(g));
+int64_t affordable_parts(const ConvGeometry& g, const PixelTiles& tiles) {
+  const int64_t affordable = (int64_t{1} << 22) / std::max<int64_t>(1, g.weight_elements());
   const int64_t most = winograd::applies(g) ? winograd::most_parts(g, tiles) : 32;
   return std::min(tiles.number(), std::clamp<int64_t>(affordable, 4, most));
 }
 
-// The tiles of each; sometimes a few parts less than most_parts() suffice.
+// The tiles of each; sometimes a few parts less than affordable_parts() suffice.
 Tiles weight_parts(const ConvGeometry& g, const PixelTiles& tiles) {
-  const int64_t parts = std::max<int64_t>(1, most_parts(g, tiles));
+  const int64_t parts = std::max<int64_t>(1, affordable_parts(g, tiles));
   return {tiles.number(), std::max<int64_t>(1, (tiles.number() + parts - 1) / parts)};
 }
 
-int64_t gradient_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles) {
+int64_t worker_elements(const ConvGeometry& g, const PixelTiles& tiles) {
   return padded(winograd::applies(g) ? winograd::gradient_scratch_elements(g, tiles)
                                      : strip_elements(forward_sampling(g), tiles, g.group_inputs()));
 }
 
 // Tiles [first, last).
 template <class T>
-void weight_gradient_part(const ConvGeometry& g, const PixelTiles& tiles, int64_t first, int64_t last, const T* x,
-                          const T* dy, T* dw, T* strip) {
+void gradient_from_patches(const ConvGeometry& g, const PixelTiles& tiles, int64_t first, int64_t last, const T* x,
+                           const T* dy, T* dw, T* strip) {
   const Sampling s = forward_sampling(g);
   const int64_t outputs = g.group_outputs(), inputs = g.group_inputs(), depth = g.depth();
   for (int64_t index = first; index < last; ++index) {
@@ -54,14 +52,14 @@ void weight_gradient_part(const ConvGeometry& g, const PixelTiles& tiles, int64_
 
 int64_t weight_gradient_workspace(const ConvGeometry& g) {
   const PixelTiles tiles = output_tiles(g);
-  return most_parts(g, tiles) * weight_elements(g) + thread_pool().threads() * gradient_scratch_elements(g, tiles);
+  return affordable_parts(g, tiles) * g.weight_elements() + thread_pool().threads() * worker_elements(g, tiles);
 }
 
 template <class T>
 void weight_gradient(const ConvGeometry& g, const T* x, const T* dy, T* dw, bool accumulate, T* workspace) {
   const PixelTiles tiles = output_tiles(g);
   const Tiles parts = weight_parts(g, tiles);
-  const int64_t size = weight_elements(g), scratch = gradient_scratch_elements(g, tiles);
+  const int64_t size = g.weight_elements(), scratch = worker_elements(g, tiles);
   const int64_t chunks = winograd::applies(g) ? winograd::gradient_chunks(g) : 1;
   thread_pool().run(parts.number() * chunks, [&](int64_t task, int worker) {
     const int64_t part = task / chunks, first = parts.begin(part), last = parts.end(part);
@@ -69,7 +67,7 @@ void weight_gradient(const ConvGeometry& g, const T* x, const T* dy, T* dw, bool
     if (winograd::applies(g))
       winograd::weight_gradient_part(g, tiles, first, last, task % chunks, x, dy, sums, mine);
     else
-      weight_gradient_part(g, tiles, first, last, x, dy, sums, mine);
+      gradient_from_patches(g, tiles, first, last, x, dy, sums, mine);
   });
   add_parts(workspace, parts.number(), size, dw, accumulate);
 }

@@ -9,8 +9,6 @@ namespace {
 // More transformed weights, some 9 MiB of floats, take longer to read for each tile than their products save.
 constexpr int64_t most_pairs = 1 << 16;
 
-int64_t panel_size(int64_t width, int64_t depth) { return padded(panel_elements(width, depth)); }
-
 // Windows of the largest tile.
 int64_t most_windows(const ConvGeometry& g, const PixelTiles& tiles) {
   const int64_t rows = std::min(g.Ho, std::max<int64_t>(1, tiles.size / g.Wo));
@@ -26,9 +24,11 @@ int64_t windows_of(const ConvGeometry& g, int64_t begin, int64_t end) {
 }  // namespace
 
 bool applies(const ConvGeometry& g) {
+  // The gradient's images are the inputs, so these count as well.
+  const int64_t least = std::min({g.H, g.W, g.Ho, g.Wo}), widest = std::max(g.W, g.Wo);
   return g.R == 3 && g.S == 3 && g.stride == 1 && g.dilation == 1 && g.groups == 1 && g.padding <= 2 &&
-         g.C % channel_step == 0 && g.K % channel_step == 0 && g.C > 0 && g.K > 0 && std::min(g.Ho, g.Wo) >= side &&
-         side * g.Wo <= PixelTiles::max_tile && g.C * g.K <= most_pairs;
+         g.C % channel_step == 0 && g.K % channel_step == 0 && g.C > 0 && g.K > 0 && least >= side &&
+         side * widest <= PixelTiles::max_tile && g.C * g.K <= most_pairs;
 }
 
 PixelTiles output_tiles(const ConvGeometry& g) { return {forward_sampling(g), positions * g.C / (side * side), side}; }
@@ -39,20 +39,17 @@ ConvGeometry turned(const ConvGeometry& g) {
   return t;
 }
 
-int64_t packed_weight_elements(const ConvGeometry& g) {
-  const int64_t width = chunk_width(g.K);
-  return g.K / width * positions * panel_size(width, g.C);
-}
+int64_t packed_weight_elements(const ConvGeometry& g) { return positions * g.K * g.C; }
 
 template <class T>
 void pack_weight(const ConvGeometry& g, const T* weight, bool turns, T* packed) {
-  const int64_t width = chunk_width(g.K), panel = panel_size(width, g.C), blocks = g.C / channel_step;
-  // A task: `width` outputs of 16 inputs. The weight has those inputs side by side, or, turned, those outputs.
-  const int64_t rows = turns ? channel_step : width, columns = turns ? width : channel_step;
-  const int64_t row_elements = 9 * (turns ? g.K : g.C), tap = turns ? g.K : g.C;
-  thread_pool().run(g.K / width * blocks, [&](int64_t task, int) {
-    alignas(64) T block[positions * 64 * channel_step];
-    const int64_t output = task / blocks * width, input = task % blocks * channel_step;
+  const int64_t blocks = g.C / channel_step, tap = turns ? g.K : g.C, row_elements = 9 * tap;
+  thread_pool().run(chunks_of(g.K) * blocks, [&](int64_t task, int) {
+    alignas(64) T block[positions * most_channels * channel_step];
+    const int64_t output = task / blocks * most_channels, input = task % blocks * channel_step;
+    // A task: a chunk of outputs of 16 inputs. The weight has those inputs side by side, or, turned, those outputs.
+    const int64_t width = chunk_at(output, g.K), rows = turns ? channel_step : width,
+                  columns = turns ? width : channel_step;
     const T* from = weight + (turns ? input : output) * row_elements + (turns ? output : input);
     for (int64_t row = 0; row < rows; ++row)
       for (int64_t column = 0; column < columns; column += vector_lanes<T>) {
@@ -67,31 +64,31 @@ void pack_weight(const ConvGeometry& g, const T* weight, bool turns, T* packed) 
       }
     for (int64_t position = 0; position < positions; ++position)
       pack_panel_rows<T>(width, g.C, {block + position * rows * columns, columns, !turns}, input, channel_step,
-                         packed + (task / blocks * positions + position) * panel);
+                         packed + (output * positions + position * width) * g.C);
   });
 }
 
 int64_t tile_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles) {
-  const int64_t windows = most_windows(g, tiles), width = chunk_width(g.C);
-  return g.C / width * Planes<float>::elements(windows, width) + Planes<float>::elements(windows, 64);
+  const int64_t windows = most_windows(g, tiles), width = even_chunk(g.C);
+  return g.C / width * Planes<float>::elements(windows, width) + Planes<float>::elements(windows, chunk_at(0, g.K));
 }
 
 template <class T>
 void convolve_tile(const ConvGeometry& g, const T* x, int64_t begin, int64_t end,
                    std::initializer_list<TileMap<T>> maps, T* scratch) {
-  const int64_t windows = windows_of(g, begin, end), width = chunk_width(g.C), chunks = g.C / width;
+  const int64_t windows = windows_of(g, begin, end), width = even_chunk(g.C), chunks = g.C / width;
   const int64_t jump = Planes<T>::elements(windows, width);
   for (int64_t chunk = 0; chunk < chunks; ++chunk)
     transform_input(g, x, begin, end, chunk * width, Planes<T>(scratch + chunk * jump, windows, width));
   int64_t rows[PixelTiles::max_tile];
   for (int64_t i = 0; i < windows; ++i) rows[i] = i * width;
   for (const TileMap<T>& map : maps) {
-    const int64_t out = chunk_width(map.group_outputs), panel = panel_size(out, g.C);
-    const Planes<T> inputs(scratch, windows, width), outputs(scratch + chunks * jump, windows, out);
-    for (int64_t k = 0; k < map.group_outputs; k += out) {
+    for (int64_t k = 0; k < map.group_outputs; k += most_channels) {
+      const int64_t out = chunk_at(k, map.group_outputs);
+      const Planes<T> inputs(scratch, windows, width), outputs(scratch + chunks * jump, windows, out);
       for (int64_t position = 0; position < positions; ++position)
         tile_product<T>(windows, out, {inputs.at(position), rows, {1, chunks}, {0, jump}, width},
-                        {map.packed_weight + (k / out * positions + position) * panel, g.C}, outputs.at(position), out,
+                        {map.packed_weight + (k * positions + position * out) * g.C, g.C}, outputs.at(position), out,
                         false);
       transform_output(g, begin, end, outputs, map.bias ? map.bias + k : nullptr, map.accumulate, map.y + k,
                        map.stride);
@@ -99,14 +96,14 @@ void convolve_tile(const ConvGeometry& g, const T* x, int64_t begin, int64_t end
   }
 }
 
-int64_t gradient_chunks(const ConvGeometry& g) { return g.K / chunk_width(g.K) * (g.C / chunk_width(g.C)); }
+int64_t gradient_chunks(const ConvGeometry& g) { return chunks_of(g.K) * chunks_of(g.C); }
 
 int64_t most_parts(const ConvGeometry& g, const PixelTiles& tiles) {
   return std::clamp<int64_t>(tiles.number() / 4, 8, std::max<int64_t>(8, 32 / gradient_chunks(g)));
 }
 
 int64_t gradient_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles) {
-  const int64_t windows = most_windows(g, tiles), inputs = chunk_width(g.C), outputs = chunk_width(g.K);
+  const int64_t windows = most_windows(g, tiles), inputs = chunk_at(0, g.C), outputs = chunk_at(0, g.K);
   return Planes<float>::elements(windows, inputs) + Planes<float>::elements(windows, outputs) +
          Planes<float>::elements(outputs, inputs);
 }
@@ -114,8 +111,8 @@ int64_t gradient_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles
 template <class T>
 void weight_gradient_part(const ConvGeometry& g, const PixelTiles& tiles, int64_t first, int64_t last, int64_t chunk,
                           const T* x, const T* dy, T* dw, T* scratch) {
-  const int64_t width = chunk_width(g.C), outs = chunk_width(g.K);
-  const int64_t k = chunk / (g.C / width) * outs, c = chunk % (g.C / width) * width;
+  const int64_t k = chunk / chunks_of(g.C) * most_channels, c = chunk % chunks_of(g.C) * most_channels;
+  const int64_t width = chunk_at(c, g.C), outs = chunk_at(k, g.K);
   const Planes<T> sums(scratch, outs, width);
   scratch += Planes<T>::elements(outs, width);
   for (int64_t tile = first; tile < last; ++tile) {

@@ -10,13 +10,13 @@ constexpr int64_t side = 4, reach = side + 2, positions = reach * reach, channel
 // A matrix times the vectors that lie `step` apart, put `to_step` apart. B^T:
 template <class T>
 [[gnu::always_inline]] inline void to_inputs(const Vector<T>* d, int step, Vector<T>* to, int to_step) {
-  const Vector<T> three_halves = broadcast(T(1.5)), two = broadcast(T(2)), half = broadcast(T(-0.5));
+  const Vector<T> three_halves = broadcast(T(1.5)), two = broadcast(T(2)), minus_half = broadcast(T(-0.5));
   const Vector<T> d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], even = d[4 * step] - d2, odd = d3 - d1;
   to[0] = multiply_add<T>(three_halves, odd, d[0] - d2 + even);
   to[to_step] = multiply_add<T>(three_halves, d2 + d3, even + odd);
   to[2 * to_step] = multiply_add<T>(three_halves, d3 - d2, even - odd);
   to[3 * to_step] = multiply_add<T>(two, odd, even);
-  to[4 * to_step] = multiply_add<T>(half, odd, even);
+  to[4 * to_step] = multiply_add<T>(minus_half, odd, even);
   to[5 * to_step] = multiply_add<T>(three_halves, even, d[5 * step] - d3 - odd);
 }
 

@@ -7,9 +7,14 @@
 
 namespace parabola::winograd {
 
-// Channels that are transformed and multiplied together: at most 64, all chunks alike.
-inline int64_t chunk_width(int64_t channels) {
-  int64_t width = std::min<int64_t>(64, channels);
+// Channels that are transformed and multiplied together: at most so many, from `channel` on.
+constexpr int64_t most_channels = 64;
+constexpr int64_t chunk_at(int64_t channel, int64_t channels) { return std::min(most_channels, channels - channel); }
+constexpr int64_t chunks_of(int64_t channels) { return (channels + most_channels - 1) / most_channels; }
+
+// The width of chunks that are all alike.
+inline int64_t even_chunk(int64_t channels) {
+  int64_t width = std::min(most_channels, channels);
   while (channels % width != 0) width -= channel_step;
   return width;
 }

@@ -8,6 +8,7 @@
 
 #include "engine/ops/checks.h"
 #include "engine/ops/conv2d/convolve.h"
+#include "engine/ops/data_of.h"
 #include "engine/ops/quadratic_term.h"
 
 namespace parabola {
@@ -24,12 +25,6 @@ namespace factors {
 // Positions of the inputs; the factors are a and b, or u and v. The last one is quadratic_conv2d's, or
 // quadratic_conv2d_shared's.
 enum : int { input_x, input_weight, input_bias, input_a, input_b, input_square, input_p = input_square };
-
-// Null for a tensor that is absent, and so for the last ones where a caller gave fewer.
-template <class T>
-T* data_of(std::span<const TensorView> tensors, int i) {
-  return static_cast<size_t>(i) < tensors.size() ? tensors[static_cast<size_t>(i)].data<T>() : nullptr;
-}
 
 // What the term consists of.
 struct Parts {
