@@ -319,8 +319,8 @@ PYTHON        ?= /usr/bin/python3
 PYTHON_NEWEST ?=
 ROUNDS        ?= 5
 bench: all $(if $(filter all memory,$(PART)),$(TESTS))
-	@case $(PART) in all|models|inference|ops|plots|memory|page) ;; *) \
-	  echo 'make bench: PART: got $(PART), expected models, inference, ops, plots, memory, all or page' >&2; exit 2 ;; esac
+	@case $(PART) in all|models|inference|profiles|ops|plots|memory|page) ;; *) \
+	  echo 'make bench: PART: got $(PART), expected models, inference, profiles, ops, plots, memory, all or page' >&2; exit 2 ;; esac
 	@python3 tests/bench.py $(PART) --peers '$(PEERS)' --python '$(PYTHON)' --newest '$(PYTHON_NEWEST)' --rounds '$(ROUNDS)'
 
 # ---- The library for others. Public, and in <parabola/parabola.h>, is every header of the folders that hold no kernels, and
@@ -398,9 +398,10 @@ make demo         the main job on real data, from nothing: build/demo/
 make tutorial     the book: builds and runs the chapters of apps/tutorial; CUDA=1 for one with a GPU
 make test         the tests
 make test-long    the long cases too, then all of it under sanitizers, and CUDA kernels on the emulated grid
-make bench        speed and memory beside PyTorch, into docs/bench.md; about an hour or more: PART=models, inference, ops, plots or memory
-                  measures one part, PART=page only writes the page; ROUNDS=N (5), PEERS=DIR as below,
-                  PYTHON=... with python3-torch (/usr/bin/python3), PYTHON_NEWEST=... with another PyTorch
+make bench        speed and memory beside PyTorch, into docs/bench.md; about an hour or more: PART=models, inference,
+                  profiles, ops, plots or memory measures one part, PART=page only writes the page; ROUNDS=N (5),
+                  PEERS=DIR as below, PYTHON=... with python3-torch (/usr/bin/python3), PYTHON_NEWEST=... with another
+                  PyTorch
 make gpu-check    on a machine with an NVIDIA GPU: the tests on it, sanitizers, benchmarks; PART=tests, sanitize or bench;
                   REPORT=DIR for gpu-report.md, PEERS=DIR with the PyTorch programs to compare with
 make install      headers, library, pkg-config file and apps into PREFIX (/usr/local), below DESTDIR where it is given

@@ -3,7 +3,7 @@
 
     tests/bench.py PART --peers DIR --python PYTHON --newest PYTHON --rounds N
 
-PART is models, inference, ops, plots, memory, all, or page, which measures nothing. Rows are measured in rounds, in
+PART is models, inference, profiles, ops, plots, memory, all, or page, which measures nothing. Rows are measured in rounds, in
 each of which ours and every setting of PyTorch take turns, each in a process of its own; a setting that the first
 round shows to be no match for another one is left out of the later ones. A part leaves its
 measurements as JSON lines in build/bench/PART.jsonl once it is through; the page is rendered from the files that are
@@ -131,6 +131,12 @@ class Bench:
                                                        "--checkpoint", policy))
             yield from self.peers(rows, model, what, model.batch)
 
+    def profiles(self):
+        for model in MODELS:
+            for policy in POLICIES.get(model.name, ["default"]):
+                yield Job(bench_report.model_row(model.name, model.batch, policy), OURS, functools.partial(
+                    self.ours, *model.flags, "--batch", str(model.batch), "--checkpoint", policy, "--profile"))
+
     def inference(self):
         for model in MODELS:
             for batch in (1, 64):
@@ -246,7 +252,8 @@ class Bench:
         runs = [(r, i) for r in range(rounds) for i, job in enumerate(jobs) if not (r and job.once)]
         took, first = {}, {}
         with open(path + ".new", "w") as file:
-            head = {"rounds": rounds, "left_out": self.left_out, "pytorch": [p.name for p in self.pytorches]}
+            left_out = self.left_out if part != "profiles" else []  # which is of ours alone
+            head = {"rounds": rounds, "left_out": left_out, "pytorch": [p.name for p in self.pytorches]}
             file.write(json.dumps({"part": part, **head, **machine(self.options.threads)}) + "\n")
             for number, (r, i) in enumerate(runs):
                 job, begun = jobs[i], time.monotonic()

@@ -7,7 +7,7 @@ from html import escape
 
 from bench_plot import drawing
 
-PARTS = ["models", "inference", "ops", "plots", "memory"]
+PARTS = ["models", "inference", "profiles", "ops", "plots", "memory"]
 AXES = {"batch": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512], "image side": [32, 64, 96, 128, 160, 192, 224],
         "rank": [0, 1, 2, 3, 4, 6, 8], "threads": [1, 2]}
 REFERENCE = {"batch": 128, "image side": 128}
@@ -169,6 +169,29 @@ def render_models(m):
         multiply-adds of the definitions; 3x3 convolutions of stride 1, but for the first layer's, take a quarter of them
         (Winograd's algorithm), so those shares may be above 100%.""")
     yield speeds(m, SPEED.__getitem__)
+
+
+def render_profiles(m):
+    """What most of each step is spent on."""
+    yield prose("""The steps of above by `bench --profile`, means of a run: the kernels that take 4% of one or more. "Of its
+        bound": the time in which the ceilings of the machine allow the kernel, flops by definition, as a share of the
+        time that it takes; so the rest is what better code could save, and what a processor with more flops a byte
+        would show.""")
+    rows = []
+    for row in m.rows():
+        lines = m.of(row, OURS)
+        kernels = {k: (statistics.median(l["kernels"][k][0] for l in lines),
+                       statistics.median(l["kernels"][k][1] for l in lines))
+                   for k in lines[0]["kernels"] if all(k in l["kernels"] for l in lines)}
+        whole = sum(ms for ms, _ in kernels.values())
+        for kernel, (ms, least) in sorted(kernels.items(), key=lambda item: -item[1][0]):
+            if ms >= 0.04 * whole:
+                rows.append([row, f"`{kernel}`", number(ms, 1), share(ms, whole), share(least, ms)])
+                row = ""
+        rest = [of for of in kernels.values() if of[0] < 0.04 * whole]
+        ms, least = (sum(values) for values in zip(*rest))
+        rows.append(["", f"{len(rest)} others", number(ms, 1), share(ms, whole), share(least, ms)])
+    yield table(["row", "kernel", "ms", "of the kernels", "of its bound"], rows)
 
 
 def render_inference(m):
@@ -389,10 +412,10 @@ def render_memory(m):
             budgets down to the smallest.""")
 
 
-TITLES = {"models": "Training steps", "inference": "Inference", "ops": "Ops", "plots": "How cost grows",
-          "memory": "Memory"}
-RENDER = {"models": render_models, "inference": render_inference, "ops": render_ops, "plots": render_plots,
-          "memory": render_memory}
+TITLES = {"models": "Training steps", "inference": "Inference", "profiles": "Where the time goes", "ops": "Ops",
+          "plots": "How cost grows", "memory": "Memory"}
+RENDER = {"models": render_models, "inference": render_inference, "profiles": render_profiles, "ops": render_ops,
+          "plots": render_plots, "memory": render_memory}
 
 
 def render(folder, page):
