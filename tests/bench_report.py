@@ -323,7 +323,8 @@ def render_plots(m):
     reference = " and ".join(f"{axis} {value}" for axis, value in REFERENCE.items())
     yield prose(f"""`default` policy, a training step. "Of linear": over what a cost would be that is proportional to
         images and pixels, from the row of {reference}, or that lies on the line between the lowest and the highest
-        rank. Roofline: the sum of what each kernel needs at least at the measured ceilings. Where a step is more than
+        rank. Roofline: the sum of what each kernel needs at least at the measured ceilings, for the flops of the
+        definitions (3x3 convolutions take fewer, so qresnet14 can be below it). Where a step is more than
         a fifth off, the two kernels that are furthest off in its direction say why; "between kernels" is what the
         tape, the layers and the allocation take.""")
     for axis in AXES:
