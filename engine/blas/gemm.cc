@@ -146,7 +146,6 @@ constexpr int64_t short_depth = 16;
 template <class T>
 [[gnu::noinline]] void short_kernel(int64_t m, const T* a, const int64_t* a_rows, const EvenRowsOfB<T>& row_of_b, T* c,
                                     int64_t c_stride) {
-  constexpr int rows = 8;
   Vector<T> of_b[short_depth];
 #pragma GCC unroll 16
   for (int p = 0; p < short_depth; ++p) of_b[p] = load_vector(row_of_b(p));
@@ -163,7 +162,7 @@ template <class T>
     for (int r = 0; r < count; ++r) store_vector(c + (i + r) * c_stride, sum[r]);
   };
   int64_t i = 0;
-  for (; i + rows <= m; i += rows) multiply.template operator()<rows>(i);
+  for (; i + narrow_rows <= m; i += narrow_rows) multiply.template operator()<narrow_rows>(i);
   for (; i < m; ++i) multiply.template operator()<1>(i);
 }
 
