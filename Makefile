@@ -23,9 +23,9 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 INCLUDES := -I. $(if $(DEPS),-isystem $(DEPS)/usr/include -isystem $(DEPS)/usr/include/eigen3) -isystem /usr/include/eigen3
 CXXFLAGS := -std=c++20 -march=$(ARCH) -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra -Wno-missing-field-initializers -pthread -DEIGEN_DONT_PARALLELIZE
 # Warnings that g++ 12 derives after inlining std::string and std::vector, and gets wrong there (GCC bug 105651 and its like),
-# or AVX-512's intrinsics in Eigen (105593).
+# or AVX-512's intrinsics in Eigen (105593); and g++ 13's of a reference that a function returns, to what outlives the call.
 # The sanitizers look for the real thing. clang instead warns where a loop that may have vectors has none (erfc of doubles).
-CXXFLAGS += $(if $(findstring clang,$(CXX)),-Wno-pass-failed,-Wno-restrict -Wno-stringop-overread -Wno-stringop-overflow -Wno-array-bounds -Wno-maybe-uninitialized)
+CXXFLAGS += $(if $(findstring clang,$(CXX)),-Wno-pass-failed,-Wno-restrict -Wno-stringop-overread -Wno-stringop-overflow -Wno-array-bounds -Wno-maybe-uninitialized -Wno-dangling-reference)
 # On x86-64 g++ 12 schedules for the machine that -march names, but for AMD's it keeps addresses in vector registers where others
 # run short, in the innermost loops too: the product of 32 columns is 13% slower, of 64 6%. Tuned for Haswell it does not.
 CXXFLAGS += $(if $(findstring clang,$(CXX)),,$(if $(filter x86_64,$(shell uname -m)),-mtune=haswell))

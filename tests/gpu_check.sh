@@ -27,13 +27,15 @@ arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr
 
 if wanted tests; then
     log=$report/tests.log
-    PARABOLA_TEST_DEVICE=cuda PARABOLA_LONG=1 timeout 480 "$build/tests" >"$log" 2>&1
+    PARABOLA_TEST_DEVICE=cuda PARABOLA_LONG=1 timeout 480 tests/suites.sh build rest apps ops >"$log" 2>&1
     code=$?
-    [ $code -eq 0 ] || status=1
+    counts=$(awk '{ passed += $1; failed += $2; skipped += $3 }
+        END { printf "tests: %d passed, %d failed, %d skipped\n", passed, failed, skipped; exit failed > 0 }' build/{rest,apps,ops}-counts) ||
+        status=1
     {
         echo '`PARABOLA_TEST_DEVICE=cuda`, the whole suite with its long cases:'
         echo
-        tail -n 1 "$log" | fenced
+        echo "$counts" | fenced
         if grep -q '^skipped: ' "$log"; then
             echo
             echo 'Skipped:'
@@ -41,39 +43,41 @@ if wanted tests; then
             grep '^skipped: ' "$log" | sort | uniq | sed 's/^skipped: /- /'
         fi
         [ $code -ne 124 ] || echo 'It ran out of its 480 seconds: not all tests were seen.'
-        [ $code -eq 0 ] || { echo; echo 'What failed:'; echo; grep -E 'ERROR|error:' "$log" | head -n 40 | fenced; }
+        [ $status -eq 0 ] || { echo; echo 'What failed:'; echo; grep -E 'ERROR|error:' "$log" | head -n 40 | fenced; }
     } | section 1-tests Tests
-    tail -n 1 "$log"
+    echo "$counts"
 fi
 
 # Each block of memory by itself, so that an access past its end is one that the sanitizer can see.
+sanitize() { # TOOL LOG
+    # Races in our own kernels: cuBLAS's use means of the chip that racecheck does not know.
+    local only=()
+    [ "$1" = racecheck ] && only=(--kernel-name kernel_substring=parabola)
+    PARABOLA_TEST_DEVICE=cuda PARABOLA_SEPARATE_BLOCKS=1 timeout 440 "$sanitizer" --tool "$1" "${only[@]}" \
+        --error-exitcode 86 "$build/tests" --source-file='*tests/ops/*' >"$2" 2>&1
+    echo $? >"$2.code"
+}
 if wanted sanitize; then
+    sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
+    [ -z "$sanitizer" ] || for tool in memcheck racecheck; do sanitize $tool "$report/$tool.log" & done
+    wait
     {
-        sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
-        if [ -z "$sanitizer" ]; then
-            echo 'Skipped: no compute-sanitizer on this machine.'
-        else
-            for tool in memcheck racecheck; do
-                log=$report/$tool.log
-                # Races in our own kernels: cuBLAS's use means of the chip that racecheck does not know.
-                only=()
-                [ $tool = racecheck ] && only=(--kernel-name kernel_substring=parabola)
-                PARABOLA_TEST_DEVICE=cuda PARABOLA_SEPARATE_BLOCKS=1 timeout 220 "$sanitizer" --tool "$tool" "${only[@]}" \
-                    --error-exitcode 86 "$build/tests" --source-file='*tests/ops/*' >"$log" 2>&1
-                code=$?
-                echo "**$tool** over the op tests:"
-                echo
-                refused=$(grep -iE '=========.*(not supported|insufficient permissions|initialization failed)' "$log" | head -n 1)
-                if [ -n "$refused" ]; then
-                    echo "skipped, since this machine refuses it: $refused"
-                else
-                    { grep '^tests: ' "$log"; grep -E 'ERROR SUMMARY|RACECHECK SUMMARY|Error:|Invalid' "$log" | head -n 20; } | fenced
-                    [ $code -eq 124 ] && echo 'It ran out of its 220 seconds: not all op tests were seen.'
-                    [ $code -eq 0 ] || { [ $code -eq 124 ] && ! grep -qE '=========.*(Invalid|Error:|Race)' "$log"; } || touch "$report/failed"
-                fi
-                echo
-            done
-        fi
+        [ -n "$sanitizer" ] || echo 'Skipped: no compute-sanitizer on this machine.'
+        for tool in ${sanitizer:+memcheck racecheck}; do
+            log=$report/$tool.log
+            code=$(cat "$log.code")
+            echo "**$tool** over the op tests:"
+            echo
+            refused=$(grep -iE '=========.*(not supported|insufficient permissions|initialization failed)' "$log" | head -n 1)
+            if [ -n "$refused" ]; then
+                echo "skipped, since this machine refuses it: $refused"
+            else
+                { grep '^tests: ' "$log"; grep -E 'ERROR SUMMARY|RACECHECK SUMMARY|Error:|Invalid' "$log" | head -n 20; } | fenced
+                [ "$code" -eq 124 ] && echo 'It ran out of its 440 seconds: not all op tests were seen.'
+                [ "$code" -eq 0 ] || { [ "$code" -eq 124 ] && ! grep -qE '=========.*(Invalid|Error:|Race)' "$log"; } || touch "$report/failed"
+            fi
+            echo
+        done
     } | section 2-sanitize Sanitizers
     [ -e "$report/failed" ] && { rm "$report/failed"; status=1; }
     cat "$report/parts/2-sanitize.md"

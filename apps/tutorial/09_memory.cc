@@ -89,7 +89,8 @@ int main() {
     std::vector<float> gradients;
     for (const Block& block : net)
       for (const Tensor& parameter : {block.w, block.a, block.b, block.c}) {
-        for (const float value : parameter.gradient().span<float>()) gradients.push_back(value);
+        const Tensor gradient = parameter.gradient();
+        for (const float value : gradient.span<float>()) gradients.push_back(value);
         parameter.zero_gradient();
       }
     if (first.empty()) first = gradients;
