@@ -29,6 +29,61 @@ size_t worker_bytes_of(const Problem& p, int variant) {
   return scratch.bytes();
 }
 
+// Few rows make few sums of what a tile's part of the matrices is copied for, which takes a tenth of the time then. So
+// the tile is computed transposed, from the matrices where they lie and a copy of x, [C, rows], for all tiles. Kept
+// products lie as backward reads them, a form's and x∘x's are not only of x: those go the other way. (A handful of rows
+// are multiplied without any copy.)
+bool turned(const Problem& p, int variant) {
+  return p.rows > 8 && p.rows <= 128 && variant == 0 && p.J > 0 && !p.form() && !p.has_square;
+}
+
+// The copy of x; of a worker, tiles [columns, rows] of y, of the a_j x and the b_j x, and a row of q.
+template <class T>
+struct TurnedScratch {
+  T *x, *y, *a, *b, *q;
+  TurnedScratch(Scratch& scratch, const Problem& p, int worker) {
+    const int64_t tile = std::min(p.across.size, p.K) * p.rows;
+    x = scratch.take<T>(panel_elements(p.rows, p.C));
+    for (int i = 0; i <= worker; ++i) {
+      y = scratch.take<T>(tile);
+      a = scratch.take<T>(p.J * tile);
+      b = p.factors() == 2 ? scratch.take<T>(p.J * tile) : a;
+      q = scratch.take<T>(p.rows);
+    }
+  }
+};
+
+constexpr int64_t most_columns = 64;  // that fixed_tiles() gives a tile of so few rows
+
+template <class T>
+void forward_turned(const Problem& p, const ForwardArgs& args) {
+  const Inputs<T> in(args);
+  Scratch whole(args.workspace);
+  const Panels<T> x = pack_panels<T>(p.rows, p.C, {in.x, p.C, true}, TurnedScratch<T>(whole, p, 0).x);
+  thread_pool().run(p.across.number(), [&](int64_t task, int worker) {
+    const int64_t j = p.across.begin(task), columns = p.across.length(task), tile = columns * p.rows;
+    Scratch scratch(args.workspace);
+    const TurnedScratch<T> mine(scratch, p, worker);
+    int64_t starts[most_columns];
+    for (int64_t k = 0; k < columns; ++k) starts[k] = k * p.C;
+    const auto multiply = [&](const T* matrix, T* to, bool accumulate) {
+      const Patches<T> rows{matrix + j * p.C, starts, {1, 1}, {0, 0}, p.C};
+      tile_product(columns, p.rows, rows, x, to, p.rows, accumulate);
+    };
+    for (int64_t k = 0; k < columns; ++k) std::fill_n(mine.y + k * p.rows, p.rows, in.bias ? in.bias[j + k] : T(0));
+    if (in.weight) multiply(in.weight, mine.y, true);
+    for (int64_t rank = 0; rank < p.J; ++rank) {
+      multiply(in.a + rank * p.K * p.C, mine.a + rank * tile, false);
+      if (in.b) multiply(in.b + rank * p.K * p.C, mine.b + rank * tile, false);
+    }
+    const FactorTile<T> factors{mine.a, mine.b, p.J, p.rows, tile};
+    add_quadratic_term(columns, p.rows, factors, in.scale, mine.y, p.rows, mine.q);
+    T* y = args.outputs[0].data<T>() + j;
+    for (int64_t i = 0; i < p.rows; ++i)
+      for (int64_t k = 0; k < columns; ++k) y[i * p.K + k] = mine.y[k * p.rows + i];
+  });
+}
+
 }  // namespace
 
 void Problem::set(const Shape& x, const Shape& a, const Shape& b, const Shape& square) {
@@ -61,14 +116,21 @@ Wanted::Wanted(const Problem& p, const BackwardArgs& args)
       }()) {}
 
 size_t forward_workspace(const Problem& p, DType dtype, int variant) {
-  size_t bytes = 0;
-  dispatch_float(dtype, "quadratic_linear", [&]<class T>() { bytes = worker_bytes_of<T>(p, variant); });
-  return static_cast<size_t>(thread_pool().threads()) * bytes;
+  const int threads = thread_pool().threads();
+  Scratch scratch;
+  dispatch_float(dtype, "quadratic_linear", [&]<class T>() {
+    if (turned(p, variant))
+      TurnedScratch<T>(scratch, p, threads - 1);
+    else
+      scratch.take<std::byte>(threads * static_cast<int64_t>(worker_bytes_of<T>(p, variant)));
+  });
+  return scratch.bytes();
 }
 
 template <class T>
 void forward(const ForwardArgs& args) {
   const Problem p(args);
+  if (turned(p, args.variant)) return forward_turned<T>(p, args);
   const Inputs<T> in(args);
   const size_t worker_bytes = worker_bytes_of<T>(p, args.variant);
   thread_pool().run(p.down.number() * p.across.number(), [&](int64_t task, int worker) {

@@ -117,6 +117,8 @@ TEST_CASE("quadratic_linear") {
   check({"b frozen", {5, 6}, 4, 2, 1, true, false, {false, false, false, true, false}});
   check({"all frozen but x", {5, 6}, 4, 2, 1, true, true, {true, false, false, false, false}});
   check({"tiles of rows and columns", {67, 3}, 197, 2, 1, true, true, {true, true, true, true, true}, 4});
+  check({"few rows, long ones", {13, 300}, 70, 2, 0.5, true, true, {true, true, true, true, true}, 4});
+  check({"few rows, a bias alone", {13, 5}, 70, 2, 0.5, false, true, {true, true, true, true, true}, 4});
   // The loss adds up 279,000 terms: its rounding over the step of 1e-5 is what the differences show.
   check({"several chunks of rows, in backward and on a device",
          {1090, 1},
