@@ -5,9 +5,11 @@
 #include "engine/ops/binary.h"
 #include "engine/ops/conv2d/conv2d.h"
 #include "engine/ops/depthwise/depthwise_conv2d.h"
+#include "engine/ops/gelu.h"
 #include "engine/ops/global_response_norm.h"
 #include "engine/ops/layer_norm.h"
 #include "engine/ops/linear.h"
+#include "engine/ops/mlp.h"
 #include "engine/ops/relu.h"
 
 namespace parabola {
@@ -75,6 +77,14 @@ Linear::Linear(int64_t in, int64_t out, bool bias, WeightInit init) {
 }
 
 Tensor Linear::plain(const Tensor& x) { return linear(x, weight_, bias_); }
+
+// The op has tiles of whole rows: of few rows there are too few for the threads.
+Tensor mlp(Linear& first, Linear& second, const Tensor& x) {
+  constexpr int64_t least_rows = 512;
+  if (first.adapter() || second.adapter() || x.shape().elements() < least_rows * first.in())
+    return second(gelu(first(x)));
+  return mlp(x, first.weight(), first.bias(), second.weight(), second.bias());
+}
 
 Conv2d::Conv2d(const Conv2dOptions& o) : options_(o) {
   const int64_t channels = o.in / o.groups, fan_in = channels * o.kernel * o.kernel;

@@ -67,6 +67,9 @@ class Linear final : public Host {
   Tensor plain(const Tensor& x) override;
 };
 
+// second(gelu(first(x))), in one op where neither layer has an adapter.
+Tensor mlp(Linear& first, Linear& second, const Tensor& x);
+
 // Two-dimensional convolution, NHWC, symmetric zero padding. groups = in = out: depthwise, with weights [R, S, C];
 // otherwise [K, R, S, C / groups].
 struct Conv2dOptions {

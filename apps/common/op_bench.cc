@@ -14,6 +14,7 @@
 #include "engine/ops/gelu.h"
 #include "engine/ops/layer_norm.h"
 #include "engine/ops/linear.h"
+#include "engine/ops/mlp.h"
 #include "engine/ops/optimizers.h"
 #include "engine/ops/quadratic_conv2d/quadratic_conv2d.h"
 #include "engine/ops/quadratic_conv2d/quadratic_conv2d_normed.h"
@@ -149,6 +150,12 @@ const std::vector<OpBench>& table() {
        QuadraticLinearAttributes{},
        {{256, 64}, absent, absent, absent, {64, 64, 64}},
        0b10001},
+      {"rows 32768, 64 to 256 to 64", &mlp_op, {}, {{32768, 64}, {256, 64}, {256}, {64, 256}, {64}}, all_inputs(5)},
+      {"rows 2048, 256 to 1024 to 256",
+       &mlp_op,
+       {},
+       {{2048, 256}, {1024, 256}, {1024}, {256, 1024}, {256}},
+       all_inputs(5)},
       normed(layer_norm_op, LayerNormAttributes{}, 32768, 64, 0),
       normed(batch_norm_op, BatchNormOptions{}, 131072, 64, 2),
       normed(batch_norm_op, BatchNormOptions{}, 131072, 16, 2),

@@ -1,39 +1,23 @@
 // gelu on CUDA; what it computes is said in gelu.h.
 #include "engine/ops/gelu.h"
 
-#include <cmath>
-#include <numbers>
-
-#include "engine/cuda/launch.cuh"
+#include "engine/ops/normal_distribution.cuh"
 
 namespace parabola::gelu_cuda {
 namespace {
-
-template <class Real>
-constexpr Real half_root = Real(0.5) * std::numbers::sqrt2_v<Real>;
-
-// The normal distribution's Phi(x) and phi(x).
-template <class Real>
-__device__ Real distribution(Real x) {
-  return Real(0.5) * std::erfc(-x * half_root<Real>);
-}
-template <class Real>
-__device__ Real density(Real x) {
-  return std::exp(Real(-0.5) * x * x) * std::numbers::inv_sqrtpi_v<Real> * half_root<Real>;
-}
 
 template <class T>
 __global__ void gelu_forward(const T* x, T* y, int64_t count) {
   for (int64_t i = thread_index(); i < count; i += thread_count()) {
     const Compute<T> value = x[i];
-    y[i] = T(value * distribution(value));
+    y[i] = T(value * normal_distribution(value));
   }
 }
 
 template <class T>
 __global__ void gelu_backward(const T* x, const T* dy, T* dx, bool accumulate, int64_t count) {
   for (int64_t i = thread_index(); i < count; i += thread_count()) {
-    const Compute<T> value = x[i], d = dy[i] * std::fma(value, density(value), distribution(value));
+    const Compute<T> value = x[i], d = dy[i] * std::fma(value, normal_density(value), normal_distribution(value));
     dx[i] = T(accumulate ? dx[i] + d : d);
   }
 }

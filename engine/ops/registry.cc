@@ -19,6 +19,7 @@
 #include "engine/ops/linear.h"
 #include "engine/ops/matmul.h"
 #include "engine/ops/max.h"
+#include "engine/ops/mlp.h"
 #include "engine/ops/mse.h"
 #include "engine/ops/one_hot.h"
 #include "engine/ops/optimizers.h"
@@ -72,6 +73,7 @@ std::span<const OpDef* const> all_ops() {
       &max_op,
       &max_pool2d_op,
       &mean_op,
+      &mlp_op,
       &mse_op,
       &multiply_op,
       &neg_op,

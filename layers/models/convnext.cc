@@ -3,7 +3,6 @@
 // are those of the official ConvNeXt.
 #include "engine/ops/binary.h"
 #include "engine/ops/dropout.h"
-#include "engine/ops/gelu.h"
 #include "engine/ops/reduce.h"
 #include "engine/tape/tape.h"
 #include "layers/basic.h"
@@ -47,7 +46,8 @@ class ConvNeXtBlock final : public Module {
  private:
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
-    return residual(x, gamma_, chain(x, dwconv_, norm_, pwconv1_, gelu, pwconv2_), drop_, training());
+    const auto mlp_of = [&](const Tensor& t) { return mlp(pwconv1_, pwconv2_, t); };
+    return residual(x, gamma_, chain(x, dwconv_, norm_, mlp_of), drop_, training());
   }
   void fold_own() override { pwconv2_.scale_outputs(values_of(take(gamma_))); }
   double drop_;
@@ -80,7 +80,8 @@ class QuadraNetBlock final : public Module {
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
     const Tensor mixed = residual(x, gamma1_, chain(x, norm1_, mix_), drop_, training());
-    return residual(mixed, gamma2_, chain(mixed, norm2_, pwconv1_, gelu, pwconv2_), drop_, training());
+    const auto mlp_of = [&](const Tensor& t) { return mlp(pwconv1_, pwconv2_, t); };
+    return residual(mixed, gamma2_, chain(mixed, norm2_, mlp_of), drop_, training());
   }
   void fold_own() override {
     mix_.scale_outputs(values_of(take(gamma1_)));

@@ -320,7 +320,8 @@ TEST_CASE("policy: work is counted, that of replays apart") {
   }
 }
 
-TEST_CASE("policy: none chooses the variant that recomputes least, and only where there is a backward") {
+TEST_CASE(
+    "policy: none chooses the variant that recomputes least, default the op's, and only where there is a backward") {
   static std::vector<int> variants;
   variants.clear();
   const OpDef variants_op = {.name = "test_variants",
@@ -330,6 +331,7 @@ TEST_CASE("policy: none chooses the variant that recomputes least, and only wher
                                    return Layout{.outputs = {s.inputs[0]}};
                                  },
                              .variants = 3,
+                             .usual_variant = 1,
                              .cpu = {[](const ForwardArgs&) {}, [](const BackwardArgs&) {}}};
   const Tensor weight = leaf({1}), frozen = leaf({1}, false);
   apply(variants_op, {weight});
@@ -338,7 +340,7 @@ TEST_CASE("policy: none chooses the variant that recomputes least, and only wher
     apply(variants_op, {weight});
     apply(variants_op, {frozen});
   }
-  CHECK(variants == std::vector<int>{0, 2, 0, 0, 0, 0, 0});
+  CHECK(variants == std::vector<int>{0, 2, 0, 1, 0, 0, 0});
 }
 
 TEST_CASE("policy: a checkpoint scope of an absent tensor, a leaf, or without a tape only names its part") {
