@@ -78,11 +78,8 @@ Linear::Linear(int64_t in, int64_t out, bool bias, WeightInit init) {
 
 Tensor Linear::plain(const Tensor& x) { return linear(x, weight_, bias_); }
 
-// The op has tiles of whole rows: of few rows there are too few for the threads.
 Tensor mlp(Linear& first, Linear& second, const Tensor& x) {
-  constexpr int64_t least_rows = 512;
-  if (first.adapter() || second.adapter() || x.shape().elements() < least_rows * first.in())
-    return second(gelu(first(x)));
+  if (first.adapter() || second.adapter()) return second(gelu(first(x)));
   return mlp(x, first.weight(), first.bias(), second.weight(), second.bias());
 }
 

@@ -135,7 +135,7 @@ struct OpDef {
   StepCost (*cost)(const Signature&) = nullptr;  // null: nothing worth counting
   Needs (*needs)(const Signature&) = nullptr;    // null: backward reads nothing but gradients
   int variants = 1;                              // variant 0 keeps least; the last one keeps most and recomputes least
-  int usual_variant = 0;                         // what Checkpoint::standard takes
+  int usual_variant = 0;                         // what Checkpoint::standard takes, unless marked recompute
   Policy policy = Policy::save;                  // the default of DESIGN: elementwise and norms recompute
   bool random = false;                           // draws from ForwardArgs::random
   bool view = false;                             // output 0 shares input 0's bytes; forward is not called

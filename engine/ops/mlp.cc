@@ -61,7 +61,7 @@ StepCost cost(const Signature& s) {
 
 Needs needs(const Signature& s) {
   const Wanted wanted = wanted_of(s);
-  const bool again = s.variant == 0 && wanted.any();
+  const bool again = wanted.recomputes(s.variant);
   Needs needs;
   const auto need = [&](int i, bool is_needed) { needs.inputs |= uint64_t{is_needed && s.has(i)} << i; };
   need(input_x, again || wanted.weight1);

@@ -26,19 +26,19 @@ __global__ void mlp_gelu(const T* u, T* h, T* gradient, int64_t count) {
   }
 }
 
-// A chunk's hidden values before gelu, unless they are kept, the same after it, and their gradients; what the biases'
-// gradients are added up in. Of forward where `wanted` is null.
+// A chunk's hidden values, and their gradients; what the biases' gradients are added up in. Of forward where `wanted`
+// is null.
 template <class T>
 struct ChunkScratch {
-  T *before, *hidden, *gradients;
+  T *hidden, *gradients;
   std::byte* bias;
   ChunkScratch(Scratch& scratch, const Sizes& n, int variant, const Wanted* wanted) {
-    const int64_t rows = std::min(chunk_rows(n), n.rows);
-    before = scratch.take<T>(variant == 0 && (!wanted || wanted->any()) ? rows * n.H : 0);
-    hidden = scratch.take<T>(!wanted || wanted->weight2 ? rows * n.H : 0);
+    const int64_t rows = std::min(chunk_rows(n), n.rows), last = n.rows % chunk_rows(n);
+    hidden = scratch.take<T>(!wanted || wanted->weight2 || wanted->recomputes(variant) ? rows * n.H : 0);
     gradients = scratch.take<T>(wanted && wanted->hidden ? rows * n.H : 0);
     size_t bytes = 0;
-    if (wanted && wanted->bias1) bytes = device_bias_gradient_workspace<T>(rows, n.H);
+    if (wanted && wanted->bias1)  // fewer rows may be cut into more parts
+      bytes = std::max(device_bias_gradient_workspace<T>(rows, n.H), device_bias_gradient_workspace<T>(last, n.H));
     if (wanted && wanted->bias2) bytes = std::max(bytes, device_bias_gradient_workspace<T>(n.rows, n.K));
     bias = scratch.take<std::byte>(static_cast<int64_t>(bytes));
   }
@@ -52,7 +52,7 @@ void forward(const ForwardArgs& args) {
   const ChunkScratch<T> own(scratch, n, args.variant, nullptr);
   for (int64_t begin = 0; begin < n.rows; begin += chunk_rows(n)) {
     const int64_t rows = std::min(chunk_rows(n), n.rows - begin), count = rows * n.H;
-    T* u = args.variant == 1 ? args.auxiliary[0].data<T>() + begin * n.H : own.before;
+    T* u = args.variant == 1 ? args.auxiliary[0].data<T>() + begin * n.H : own.hidden;
     device_affine<T>(args.stream, rows, n.H, n.C, {in.x + begin * n.C, n.C}, {in.weight1, n.C, true}, in.bias1, u);
     launch(mlp_gelu<T>, blocks_for(count), block_size, 0, args.stream, u, own.hidden, static_cast<T*>(nullptr), count);
     device_affine<T>(args.stream, rows, n.K, n.H, {own.hidden, n.H}, {in.weight2, n.H, true}, in.bias2,
@@ -72,8 +72,8 @@ void backward(const BackwardArgs& args) {
   for (int64_t begin = 0; wanted.any() && (begin == 0 || begin < n.rows); begin += chunk_rows(n)) {
     const int64_t rows = std::min(chunk_rows(n), n.rows - begin), count = rows * n.H;
     const T *x = in.x ? in.x + begin * n.C : nullptr, *dy_rows = dy + begin * n.K;
-    T *u = args.variant == 1 ? args.auxiliary[0].data<T>() + begin * n.H : own.before, *du = own.gradients;
-    if (args.variant == 0)
+    T *u = args.variant == 1 ? args.auxiliary[0].data<T>() + begin * n.H : own.hidden, *du = own.gradients;
+    if (wanted.recomputes(args.variant))
       device_affine<T>(args.stream, rows, n.H, n.C, {x, n.C}, {in.weight1, n.C, true}, in.bias1, u);
     if (wanted.hidden) device_gemm<T>(args.stream, rows, n.H, n.K, {dy_rows, n.K}, {in.weight2, n.H}, du, n.H, false);
     if (count > 0)
@@ -98,14 +98,14 @@ void backward(const BackwardArgs& args) {
 
 size_t forward_bytes(const Signature& s) {
   Scratch scratch;
-  dispatch_float(s.dtype(), "mlp", [&]<class T>() { ChunkScratch<T>(scratch, Sizes(s), s.variant, nullptr); });
+  dispatch_float(s.dtype(), mlp_op.name, [&]<class T>() { ChunkScratch<T>(scratch, Sizes(s), s.variant, nullptr); });
   return scratch.bytes();
 }
 
 size_t backward_bytes(const Signature& s) {
   const Wanted wanted = wanted_of(s);
   Scratch scratch;
-  dispatch_float(s.dtype(), "mlp", [&]<class T>() { ChunkScratch<T>(scratch, Sizes(s), s.variant, &wanted); });
+  dispatch_float(s.dtype(), mlp_op.name, [&]<class T>() { ChunkScratch<T>(scratch, Sizes(s), s.variant, &wanted); });
   return scratch.bytes();
 }
 

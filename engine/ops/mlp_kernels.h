@@ -32,6 +32,7 @@ struct Wanted {
         bias2(wants(input_bias2)),
         hidden(x || weight1 || bias1) {}
   bool any() const { return hidden || weight2; }
+  bool recomputes(int variant) const { return variant == 0 && any(); }  // the hidden values before gelu
 };
 inline Wanted wanted_of(const Signature& s) {
   return Wanted([&](int i) { return s.wants_gradient(i); });

@@ -64,6 +64,7 @@ void forward_turned(const Problem& p, const ForwardArgs& args) {
     const int64_t j = p.across.begin(task), columns = p.across.length(task), tile = columns * p.rows;
     Scratch scratch(args.workspace);
     const TurnedScratch<T> mine(scratch, p, worker);
+    PARABOLA_ASSERT(columns <= most_columns);
     int64_t starts[most_columns];
     for (int64_t k = 0; k < columns; ++k) starts[k] = k * p.C;
     const auto multiply = [&](const T* matrix, T* to, bool accumulate) {

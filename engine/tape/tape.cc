@@ -121,8 +121,8 @@ std::vector<Tensor> Tape::record(const OpDef& op, std::span<const Tensor> inputs
   const bool differentiable = node.gradient_mask != 0;
   const bool automatic = options_.checkpoint == Checkpoint::automatic;
   const bool roomy = options_.checkpoint == Checkpoint::none || (automatic && options_.memory_budget == no_budget);
-  const bool standard = options_.checkpoint == Checkpoint::standard;
-  if (differentiable) node.variant = roomy ? op.variants - 1 : standard ? op.usual_variant : 0;
+  const bool usual = options_.checkpoint == Checkpoint::standard && PolicyScope::current() != Policy::recompute;
+  if (differentiable) node.variant = roomy ? op.variants - 1 : usual ? op.usual_variant : 0;
   if (differentiable && automatic && planned(op)) node.variant = planned(op)->variant;
   if (!op.view) node.policy = policy_of(op);
   const bool evictable = automatic && !op.view && PolicyScope::current() != Policy::save;

@@ -26,9 +26,9 @@
 namespace parabola {
 
 // The run's policy. none: keep all that backward reads, and the richest variant of every op (quadratic ops keep a and
-// b). standard ("default" on the command line): the ops' defaults; inputs of checkpoint scopes stay. blocks: only the
-// inputs of checkpoint scopes stay. automatic ("auto"): what backward reads stays while the budget has room, or what
-// the plan says; checkpoint scopes mean nothing.
+// b). standard ("default" on the command line): the ops' defaults and usual variants; inputs of checkpoint scopes stay.
+// blocks: only the inputs of checkpoint scopes stay. automatic ("auto"): what backward reads stays while the budget has
+// room, or what the plan says; checkpoint scopes mean nothing.
 enum class Checkpoint : uint8_t { none, standard, blocks, automatic };
 std::string_view name_of(Checkpoint checkpoint);
 

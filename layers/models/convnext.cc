@@ -20,6 +20,11 @@ Conv2dOptions patches(int in, int out, int size) {
   return {.in = in, .out = out, .kernel = size, .stride = size, .init = WeightInit::convnext};
 }
 
+// Linear(GELU(Linear x)) for chain().
+auto mlp_of(Linear& first, Linear& second) {
+  return [&](const Tensor& x) { return mlp(first, second, x); };
+}
+
 // x + drop_path(scale ∘ branch); no scale: it is folded into the branch.
 Tensor residual(const Tensor& x, const Tensor& scale, Tensor branch, double drop, bool training) {
   if (scale) branch = scale * branch;
@@ -46,8 +51,7 @@ class ConvNeXtBlock final : public Module {
  private:
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
-    const auto mlp_of = [&](const Tensor& t) { return mlp(pwconv1_, pwconv2_, t); };
-    return residual(x, gamma_, chain(x, dwconv_, norm_, mlp_of), drop_, training());
+    return residual(x, gamma_, chain(x, dwconv_, norm_, mlp_of(pwconv1_, pwconv2_)), drop_, training());
   }
   void fold_own() override { pwconv2_.scale_outputs(values_of(take(gamma_))); }
   double drop_;
@@ -80,8 +84,7 @@ class QuadraNetBlock final : public Module {
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
     const Tensor mixed = residual(x, gamma1_, chain(x, norm1_, mix_), drop_, training());
-    const auto mlp_of = [&](const Tensor& t) { return mlp(pwconv1_, pwconv2_, t); };
-    return residual(mixed, gamma2_, chain(mixed, norm2_, mlp_of), drop_, training());
+    return residual(mixed, gamma2_, chain(mixed, norm2_, mlp_of(pwconv1_, pwconv2_)), drop_, training());
   }
   void fold_own() override {
     mix_.scale_outputs(values_of(take(gamma1_)));

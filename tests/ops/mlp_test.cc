@@ -65,7 +65,8 @@ TEST_CASE("mlp") {
   check({"one of everything", {1, 1}, 1, 1});
   check({"a vector, no biases", {5}, 11, 3, false});
   check({"no rows", {0, 3}, 4, 2});
-  check({"tiles of rows, panels of columns", {71, 10}, 197, 67, true, {true, true, true, true, true}, 3});
+  check({"tiles of few rows and of columns", {71, 10}, 197, 67, true, {true, true, true, true, true}, 3});
+  check({"tiles of whole rows, panels of columns", {530, 3}, 67, 66, true, {true, true, true, true, true}, 3});
   check({"several chunks of rows on a device", {150, 3}, 70, 2, true, {true, true, true, true, true}, 3});
 }
 
@@ -88,10 +89,12 @@ TEST_CASE("mlp has the bits of linear, gelu and linear") {
   const auto tensor = [](const Shape& shape, uint32_t item) {
     return Tensor::from(random_array(shape.elements(), -1, 1, item), shape).to(DType::f32, Category::activations);
   };
-  const Tensor x = tensor({2, 150, 24}, 1), weight1 = tensor({96, 24}, 2), bias1 = tensor({96}, 3);
+  const Tensor rows = tensor({2, 300, 24}, 1), few = tensor({7, 24}, 1), weight1 = tensor({96, 24}, 2),
+               bias1 = tensor({96}, 3);
   const Tensor weight2 = tensor({40, 96}, 4), bias2 = tensor({40}, 5);
-  CHECK(mlp(x, weight1, bias1, weight2, bias2).to_vector<float>() ==
-        linear(gelu(linear(x, weight1, bias1)), weight2, bias2).to_vector<float>());
+  for (const Tensor& x : {rows, few})
+    CHECK(mlp(x, weight1, bias1, weight2, bias2).to_vector<float>() ==
+          linear(gelu(linear(x, weight1, bias1)), weight2, bias2).to_vector<float>());
 }
 
 TEST_CASE("mlp: wrong shapes are named") {

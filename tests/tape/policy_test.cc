@@ -340,7 +340,11 @@ TEST_CASE(
     apply(variants_op, {weight});
     apply(variants_op, {frozen});
   }
-  CHECK(variants == std::vector<int>{0, 2, 0, 1, 0, 0, 0});
+  const Tape tape({.checkpoint = Checkpoint::standard});
+  const PolicyScope marked(Policy::recompute);
+  apply(variants_op, {weight});
+  // Without a tape, then of each policy one with a gradient and one without, then marked.
+  CHECK(variants == std::vector<int>{0, 2, 0, 1, 0, 0, 0, 0});
 }
 
 TEST_CASE("policy: a checkpoint scope of an absent tensor, a leaf, or without a tape only names its part") {
