@@ -29,7 +29,7 @@ int64_t chunk_rows(const Sizes& n) {
 
 // C [rows, columns] = or += A B, A's rows contiguous.
 template <class T>
-void tile(int64_t rows, int64_t columns, int64_t depth, const T* a, const Panels<T>& b, T* c, const T* bias = nullptr,
+void tile(int64_t rows, int64_t columns, int64_t depth, const T* a, const Panels<T>& b, T* c, const T* bias,
           bool accumulate = false) {
   int64_t starts[most_rows];
   for (int64_t i = 0; i < rows; ++i) starts[i] = i * depth;
@@ -64,11 +64,10 @@ struct BackwardScratch {
     hidden = scratch.take<T>(wanted.weight2 || again ? rows * n.H : 0);
     gradients = scratch.take<T>(wanted.hidden ? rows * n.H : 0);
     int64_t most = 0;
-    for (const int64_t part : {rows, last}) {
-      if (wanted.weight1) most = std::max(most, gemm_workspace(n.H, n.C, part));
-      if (wanted.weight2) most = std::max(most, gemm_workspace(n.K, n.H, part));
+    if (wanted.weight1) most = std::max(most, gemm_workspace(n.H, n.C, rows));
+    if (wanted.weight2) most = std::max(most, gemm_workspace(n.K, n.H, rows));
+    for (const int64_t part : {rows, last})  // fewer rows may be cut into more blocks
       if (wanted.bias1) most = std::max(most, bias_gradient_workspace(part, n.H));
-    }
     if (wanted.bias2) most = std::max(most, bias_gradient_workspace(n.rows, n.K));
     sums = scratch.take<T>(most);
   }
@@ -181,11 +180,10 @@ void backward(const BackwardArgs& args) {
       T *h = own.hidden + at, *du = wanted.hidden ? own.gradients + at : nullptr;
       const T* u = args.variant == 1 ? args.auxiliary[0].data<T>() + begin * n.H + at : h;
       if (again) tile(rows, n.H, n.C, x + i * n.C, first, h, in.bias1);
-      if (du) tile(rows, n.H, n.K, dy_rows + i * n.K, back2, du);
+      if (du) tile<T>(rows, n.H, n.K, dy_rows + i * n.K, back2, du, nullptr);
       through_gelu<T>(rows * n.H, u, wanted.weight2 ? h : nullptr, du);
       if (wanted.x)
-        tile(rows, n.C, n.H, du, back1, gradient(input_x) + (begin + i) * n.C, static_cast<const T*>(nullptr),
-             args.accumulates(input_x));
+        tile<T>(rows, n.C, n.H, du, back1, gradient(input_x) + (begin + i) * n.C, nullptr, args.accumulates(input_x));
     });
     const auto adds = [&](int i) { return begin > 0 || args.accumulates(i); };
     if (wanted.weight2)
