@@ -28,7 +28,7 @@ Layout layout(const Signature& s) {
   const Sizes n(s);
   Layout layout{.outputs = {{s.shape(input_x).with(-1, n.K), s.dtype()}}};
   if (s.variant == 1) layout.auxiliary = {{{n.rows, n.H}, s.dtype()}};
-  layout.forward_workspace = forward_workspace(n, s.dtype(), s.variant);
+  layout.forward_workspace = forward_workspace(n, s.dtype());
   layout.backward_workspace = backward_workspace(n, s.dtype(), s.variant, wanted_of(s));
   return layout;
 }

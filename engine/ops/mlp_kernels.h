@@ -53,7 +53,7 @@ struct Inputs {
   }
 };
 
-size_t forward_workspace(const Sizes& sizes, DType dtype, int variant);
+size_t forward_workspace(const Sizes& sizes, DType dtype);
 size_t backward_workspace(const Sizes& sizes, DType dtype, int variant, const Wanted& wanted);
 
 template <class T>

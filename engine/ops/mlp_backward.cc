@@ -1,0 +1,88 @@
+#include "engine/ops/bias.h"
+#include "engine/ops/mlp_tiles.h"
+#include "engine/ops/scratch.h"
+
+namespace parabola::mlp_kernels {
+namespace {
+
+// Rows whose hidden values and gradients backward holds at a time, for the weights' gradients: 4 MiB of floats each
+// where H is at most 4096, which stay in the last level of cache. They decide how these gradients are added up, and
+// follow from H alone.
+int64_t chunk_rows(const Sizes& n) {
+  return std::max<int64_t>(1, (int64_t{1} << 20) / std::max<int64_t>(1, n.H) / most_rows) * most_rows;
+}
+
+// The matrices; a chunk's hidden values and their gradients; room for the sums.
+template <class T>
+struct BackwardScratch {
+  T *weight1, *back1, *back2, *hidden, *gradients, *sums;
+  BackwardScratch(Scratch& scratch, const Sizes& n, int variant, const Wanted& wanted) {
+    const int64_t rows = std::min(chunk_rows(n), n.rows), last = n.rows % chunk_rows(n);
+    const bool again = wanted.recomputes(variant);
+    weight1 = scratch.take<T>(again ? panel_elements(n.H, n.C) : 0);
+    back1 = scratch.take<T>(wanted.x ? panel_elements(n.C, n.H) : 0);
+    back2 = scratch.take<T>(wanted.hidden ? panel_elements(n.H, n.K) : 0);
+    hidden = scratch.take<T>(wanted.weight2 || again ? rows * n.H : 0);
+    gradients = scratch.take<T>(wanted.hidden ? rows * n.H : 0);
+    int64_t most = 0;
+    if (wanted.weight1) most = std::max(most, gemm_workspace(n.H, n.C, rows));
+    if (wanted.weight2) most = std::max(most, gemm_workspace(n.K, n.H, rows));
+    for (const int64_t part : {rows, last})  // fewer rows may be cut into more blocks
+      if (wanted.bias1) most = std::max(most, bias_gradient_workspace(part, n.H));
+    if (wanted.bias2) most = std::max(most, bias_gradient_workspace(n.rows, n.K));
+    sums = scratch.take<T>(most);
+  }
+};
+
+}  // namespace
+
+size_t backward_workspace(const Sizes& n, DType dtype, int variant, const Wanted& wanted) {
+  Scratch scratch;
+  dispatch_float(dtype, mlp_op.name, [&]<class T>() { BackwardScratch<T>(scratch, n, variant, wanted); });
+  return scratch.bytes();
+}
+
+template <class T>
+void backward(const BackwardArgs& args) {
+  const Sizes n(args);
+  const Inputs<T> in(args);
+  const Wanted wanted = wanted_of(args);
+  const T* dy = args.output_gradients[0].data<T>();
+  const auto gradient = [&](int i) { return args.input_gradients[static_cast<size_t>(i)].data<T>(); };
+  Scratch scratch(args.workspace);
+  const BackwardScratch<T> own(scratch, n, args.variant, wanted);
+  Panels<T> first{}, back1{}, back2{};
+  const bool again = wanted.recomputes(args.variant);
+  if (again) first = pack_panels(n.H, n.C, Factor<T>{in.weight1, n.C, true}, own.weight1);
+  if (wanted.x) back1 = pack_panels(n.C, n.H, Factor<T>{in.weight1, n.C}, own.back1);
+  if (wanted.hidden) back2 = pack_panels(n.H, n.K, Factor<T>{in.weight2, n.H}, own.back2);
+  for (int64_t begin = 0; wanted.any() && (begin == 0 || begin < n.rows); begin += chunk_rows(n)) {
+    const int64_t height = std::min(chunk_rows(n), n.rows - begin);
+    const T *x = in.x ? in.x + begin * n.C : nullptr, *dy_rows = dy + begin * n.K;
+    const Tiles tiles = tiles_of(n, height);
+    thread_pool().run(tiles.number(), [&](int64_t task, int) {
+      const int64_t i = tiles.begin(task), rows = tiles.length(task), at = i * n.H;
+      T *h = own.hidden + at, *du = wanted.hidden ? own.gradients + at : nullptr;
+      const T* u = args.variant == 1 ? args.auxiliary[0].data<T>() + begin * n.H + at : h;
+      if (again) tile(rows, n.H, n.C, x + i * n.C, first, h, in.bias1);
+      if (du) tile<T>(rows, n.H, n.K, dy_rows + i * n.K, back2, du, nullptr);
+      through_gelu<T>(rows * n.H, u, wanted.weight2 ? h : nullptr, du);
+      if (wanted.x)
+        tile<T>(rows, n.C, n.H, du, back1, gradient(input_x) + (begin + i) * n.C, nullptr, args.accumulates(input_x));
+    });
+    const auto adds = [&](int i) { return begin > 0 || args.accumulates(i); };
+    if (wanted.weight2)
+      gemm(n.K, n.H, height, {dy_rows, n.K, true}, {own.hidden, n.H}, gradient(input_weight2), adds(input_weight2),
+           own.sums);
+    if (wanted.weight1)
+      gemm(n.H, n.C, height, {own.gradients, n.H, true}, {x, n.C}, gradient(input_weight1), adds(input_weight1),
+           own.sums);
+    if (wanted.bias1) bias_gradient(own.gradients, height, n.H, gradient(input_bias1), adds(input_bias1), own.sums);
+  }
+  if (wanted.bias2) bias_gradient(dy, n.rows, n.K, gradient(input_bias2), args.accumulates(input_bias2), own.sums);
+}
+
+template void backward<float>(const BackwardArgs&);
+template void backward<double>(const BackwardArgs&);
+
+}  // namespace parabola::mlp_kernels
