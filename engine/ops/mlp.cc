@@ -2,6 +2,7 @@
 
 #include "engine/ops/checks.h"
 #include "engine/ops/mlp_kernels.h"
+#include "engine/ops/normal_distribution.h"
 
 namespace parabola {
 namespace {
@@ -42,13 +43,12 @@ StepCost cost(const Signature& s) {
   const double x = product(n.rows, n.C) * element, y = product(n.rows, n.K) * element;
   const double weight1 = product(n.H, n.C) * element, weight2 = product(n.K, n.H) * element;
   const double kept = s.variant == 1 ? hidden * element : 0;
-  constexpr double gelu = 28, gelu_backward = 32;  // flops of an element, as gelu counts them
-  StepCost cost{.forward = {first + second + gelu * hidden, x + weight1 + weight2, y + kept}};
+  StepCost cost{.forward = {first + second + gelu_flops * hidden, x + weight1 + weight2, y + kept}};
   if (!wanted.any()) {
     if (wanted.bias2) cost.backward = {product(n.rows, n.K), y, 0};
     return cost;
   }
-  cost.backward = {hidden * (wanted.hidden ? gelu_backward : gelu), y + kept, 0};
+  cost.backward = {hidden * (wanted.hidden ? gelu_gradient_flops : gelu_flops), y + kept, 0};
   if (s.variant == 0) cost.backward.flops += first, cost.backward.bytes_read += x + weight1;
   if (wanted.hidden) cost.backward.flops += second, cost.backward.bytes_read += weight2;
   add_backward(cost, s, input_x, {first, s.variant == 0 ? 0 : weight1, x});
