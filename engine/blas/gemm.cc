@@ -203,6 +203,14 @@ template <int rows, class T>
   }
 }
 
+// Whether rows `stride` apart are read where they lie, though many strips or panels read them: where a panel's row is
+// as long as four lines, the second level of cache brings it while the row before is multiplied, and a copy costs more
+// than it saves. Rows longer than these would lie in few of its sets.
+template <class T>
+bool lies_close(int64_t stride) {
+  return panel_columns<T> * int64_t{sizeof(T)} >= 256 && stride <= 16 * panel_columns<T>;
+}
+
 // A's rows and the runs of its inner axis, packed where enough panels read them: rows far apart, often by a power of 2,
 // do not stay in the first level of cache together, and come to it late.
 template <class T>
@@ -212,7 +220,10 @@ struct EvenRows {
   bool packs;
 
   EvenRows(const Factor<T>& a, int64_t m, int64_t n)
-      : a(a), m(m), packs(m > 2 * kernel_rows && n > (a.transposed ? 1 : 4) * panel_columns<T>) {}
+      : a(a),
+        m(m),
+        packs(m > 2 * kernel_rows &&
+              (a.transposed ? n > panel_columns<T> && !lies_close<T>(a.stride) : n > 4 * panel_columns<T>)) {}
 
   template <class RunBlock>
   void each_block(int64_t begin, int64_t depth, const RunBlock& run) const {
@@ -307,7 +318,7 @@ void tile_product(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Fac
   }
   // A copy of B costs little beside many rows; few rows read whole vectors of it where they lie, and so do all where it
   // takes but half of the first level of cache.
-  const bool close = b.stride * std::min(k, max_depth<T>) * int64_t{sizeof(T)} <= 16 << 10;
+  const bool close = lies_close<T>(b.stride) || b.stride * std::min(k, max_depth<T>) * int64_t{sizeof(T)} <= 16 << 10;
   const bool copies = b.transposed || (m > 2 * kernel_rows && !close);
   const int64_t in_place = copies ? 0 : n / vector_lanes<T> * vector_lanes<T>;
   const EvenRows<T> rows(a, m, n);

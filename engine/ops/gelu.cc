@@ -12,7 +12,7 @@ void forward(const ForwardArgs& args) {
   const T* x = args.inputs[0].data<T>();
   T* y = args.outputs[0].data<T>();
   parallel_for(args.inputs[0].shape.elements(), elementwise_grain, [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] = x[i] * normal(x[i]).distribution;
+    for (int64_t i = begin; i < end; ++i) y[i] = GeluAt<T>(x[i]).value;
   });
 }
 
@@ -22,10 +22,7 @@ void backward(const BackwardArgs& args) {
   T* dx = args.input_gradients[0].data<T>();
   const bool accumulate = args.accumulates(0);
   parallel_for(args.inputs[0].shape.elements(), elementwise_grain, [=](int64_t begin, int64_t end) {
-    store_or_add(dx, accumulate, begin, end, [=](int64_t i) {
-      const Normal<T> n = normal(x[i]);
-      return dy[i] * std::fma(x[i], n.density, n.distribution);
-    });
+    store_or_add(dx, accumulate, begin, end, [=](int64_t i) { return dy[i] * GeluAt<T>(x[i]).slope; });
   });
 }
 

@@ -34,20 +34,16 @@ void through_gelu(int64_t count, const T* u, T* h, T* gradient) {
   if (gradient && h) {
     PARABOLA_INDEPENDENT
     for (int64_t i = 0; i < count; ++i) {
-      const T x = u[i];
-      const Normal<T> n = normal(x);
-      gradient[i] = gradient[i] * std::fma(x, n.density, n.distribution);
-      h[i] = x * n.distribution;
+      const GeluAt<T> gelu(u[i]);
+      gradient[i] = gradient[i] * gelu.slope;
+      h[i] = gelu.value;
     }
   } else if (gradient) {
     PARABOLA_INDEPENDENT
-    for (int64_t i = 0; i < count; ++i) {
-      const Normal<T> n = normal(u[i]);
-      gradient[i] = gradient[i] * std::fma(u[i], n.density, n.distribution);
-    }
+    for (int64_t i = 0; i < count; ++i) gradient[i] = gradient[i] * GeluAt<T>(u[i]).slope;
   } else {
     PARABOLA_INDEPENDENT
-    for (int64_t i = 0; i < count; ++i) h[i] = u[i] * normal(u[i]).distribution;
+    for (int64_t i = 0; i < count; ++i) h[i] = GeluAt<T>(u[i]).value;
   }
 }
 
