@@ -78,9 +78,17 @@ Linear::Linear(int64_t in, int64_t out, bool bias, WeightInit init) {
 
 Tensor Linear::plain(const Tensor& x) { return linear(x, weight_, bias_); }
 
-Tensor mlp(Linear& first, Linear& second, const Tensor& x) {
-  if (first.adapter() || second.adapter()) return second(gelu(first(x)));
-  return mlp(x, first.weight(), first.bias(), second.weight(), second.bias());
+Tensor mlp(Linear& first, Linear& second, const Tensor& x, const Tensor& scale, const Tensor& residual) {
+  if (first.adapter() || second.adapter()) {
+    const Tensor y = second(gelu(first(x))), scaled = scale ? scale * y : y;
+    return residual ? residual + scaled : scaled;
+  }
+  Tensor weight = second.weight(), bias = second.bias();
+  if (scale) {
+    weight = reshape(scale, {second.out(), 1}) * weight;
+    if (bias) bias = scale * bias;
+  }
+  return mlp(x, first.weight(), first.bias(), weight, bias, residual);
 }
 
 Conv2d::Conv2d(const Conv2dOptions& o) : options_(o) {

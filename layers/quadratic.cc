@@ -117,9 +117,14 @@ void QuadraticDepthwise::scale_outputs(std::span<const double> factor) {
   c_ = scaled_along(c_, 2, factor);
 }
 
-Tensor QuadraticDepthwise::forward(const Tensor& x) {
+Tensor QuadraticDepthwise::scaled(const Tensor& x, const Tensor& scale) {
+  const Scope scope(name());
+  return scale ? mixed(x, c_ * scale, a_ * scale) : mixed(x, c_, a_);
+}
+
+Tensor QuadraticDepthwise::mixed(const Tensor& x, const Tensor& c, const Tensor& a) const {
   const int padding = kernel_ / 2;
-  return quadratic_depthwise_conv2d(x, c_, Tensor(), a_, b_,
+  return quadratic_depthwise_conv2d(x, c, Tensor(), a, b_,
                                     {.padding = padding, .quadratic_padding = padding, .scale = 1.0});
 }
 

@@ -77,10 +77,12 @@ class QuadraticConv2dNormed final : public Module {
 class QuadraticDepthwise final : public Module {
  public:
   QuadraticDepthwise(int64_t channels, int kernel);
-  void scale_outputs(std::span<const double> factor);  // for fold of what holds it
+  Tensor scaled(const Tensor& x, const Tensor& scale);  // scale ∘ y, by scaling A and C; y where scale is absent
+  void scale_outputs(std::span<const double> factor);   // for fold of what holds it
 
  private:
-  Tensor forward(const Tensor& x) override;
+  Tensor forward(const Tensor& x) override { return mixed(x, c_, a_); }
+  Tensor mixed(const Tensor& x, const Tensor& c, const Tensor& a) const;
   int kernel_;
   Tensor a_, b_, c_;
 };

@@ -140,9 +140,9 @@ struct OpDef {
   bool random = false;                           // draws from ForwardArgs::random
   bool view = false;                             // output 0 shares input 0's bytes; forward is not called
   uint64_t mutates = 0;                          // bit i: forward changes input i in place
-  // Backward reads an element of output 0's gradient for the last time before it writes that element of input 0's: the
-  // second may lie where the first one does, if their shapes are the same.
-  bool gradient_in_place = false;
+  // The input whose gradient may lie where output 0's does, if their shapes are the same: backward reads an element of
+  // the latter for the last time before it writes that element of the former. -1: none.
+  int gradient_in_place = -1;
   uint64_t optional = ~uint64_t{1};  // bit i: input i may be absent; by default all but the first
   struct Kernels {
     void (*forward)(const ForwardArgs&) = nullptr;

@@ -176,7 +176,7 @@ constexpr OpDef define() {
             return Needs{.inputs = (s.wants_gradient(0) ? for_a : 0) | (s.wants_gradient(1) ? for_b : 0)};
           },
       .policy = Policy::recompute,
-      .gradient_in_place = true,
+      .gradient_in_place = 0,
       .cpu = {[](const ForwardArgs& a) {
                 dispatch_float(a.inputs[0].dtype, name_of(kind), [&]<class T>() { forward<kind, T>(a); });
               },

@@ -79,7 +79,7 @@ constexpr OpDef define() {
       .cost = [](const Signature& s) { return elementwise_cost(s, 1, 1); },
       .policy = Policy::recompute,
       .random = true,
-      .gradient_in_place = true,
+      .gradient_in_place = 0,
       .cpu = {[](const ForwardArgs& a) {
                 dispatch_float(a.inputs[0].dtype, name<per_sample>, [&]<class T>() {
                   mask<per_sample, T>(a.random, a.attributes.get<DropAttributes>().p, a.inputs[0], a.outputs[0], false);

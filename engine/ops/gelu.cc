@@ -34,7 +34,7 @@ const OpDef gelu_op = {
     .cost = [](const Signature& s) { return elementwise_cost(s, gelu_flops, gelu_gradient_flops); },
     .needs = [](const Signature&) { return Needs{.inputs = 1}; },
     .policy = Policy::recompute,
-    .gradient_in_place = true,
+    .gradient_in_place = 0,
     .cpu = {[](const ForwardArgs& a) { dispatch_float(a.inputs[0].dtype, "gelu", [&]<class T>() { forward<T>(a); }); },
             [](const BackwardArgs& a) {
               dispatch_float(a.inputs[0].dtype, "gelu", [&]<class T>() { backward<T>(a); });

@@ -20,7 +20,9 @@ void check(const Signature& s) {
   if (const Shape& w = s.shape(input_weight2); w.rank() != 2 || w[1] != H)
     fail<ShapeError>(name, "weight2: got ", w, " for ", H, " hidden values, expected [K, ", H, "]");
   require_shape(name, s, input_bias1, "bias1", {H});
-  require_shape(name, s, input_bias2, "bias2", {s.shape(input_weight2)[0]});
+  const int64_t K = s.shape(input_weight2)[0];
+  require_shape(name, s, input_bias2, "bias2", {K});
+  require_shape(name, s, input_residual, "residual", x.with(-1, K));
   require_one_dtype(name, s);
 }
 
@@ -44,7 +46,8 @@ StepCost cost(const Signature& s) {
   const double weight1 = product(n.H, n.C) * element, weight2 = product(n.K, n.H) * element;
   const double kept = s.variant == 1 ? hidden * element : 0;
   StepCost cost{.forward = {first + second + gelu_flops * hidden, x + weight1 + weight2, y + kept}};
-  if (!wanted.any()) {
+  if (s.has(input_residual)) cost.forward.flops += y / element, cost.forward.bytes_read += y;
+  if (!wanted.any()) {  // the residual's gradient lies where dy does
     if (wanted.bias2) cost.backward = {product(n.rows, n.K), y, 0};
     return cost;
   }
@@ -81,15 +84,17 @@ const OpDef mlp_op = {
     .needs = needs,
     .variants = 2,
     .usual_variant = 1,  // a product costs more than its bytes
-    .optional = uint64_t{1} << input_bias1 | uint64_t{1} << input_bias2,
+    .gradient_in_place = input_residual,
+    .optional = uint64_t{1} << input_bias1 | uint64_t{1} << input_bias2 | uint64_t{1} << input_residual,
     .cpu = {[](const ForwardArgs& a) { dispatch_float(a.inputs[0].dtype, name, [&]<class T>() { forward<T>(a); }); },
             [](const BackwardArgs& a) {
               dispatch_float(a.output_gradients[0].dtype, name, [&]<class T>() { backward<T>(a); });
             }},
 };
 
-Tensor mlp(const Tensor& x, const Tensor& weight1, const Tensor& bias1, const Tensor& weight2, const Tensor& bias2) {
-  return apply(mlp_op, {x, weight1, bias1, weight2, bias2});
+Tensor mlp(const Tensor& x, const Tensor& weight1, const Tensor& bias1, const Tensor& weight2, const Tensor& bias2,
+           const Tensor& residual) {
+  return apply(mlp_op, {x, weight1, bias1, weight2, bias2, residual});
 }
 
 }  // namespace parabola

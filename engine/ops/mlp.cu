@@ -26,6 +26,12 @@ __global__ void mlp_gelu(const T* u, T* h, T* gradient, int64_t count) {
   }
 }
 
+// to = or += from.
+template <class T>
+__global__ void mlp_add(const T* from, T* to, bool accumulate, int64_t count) {
+  for (int64_t i = thread_index(); i < count; i += thread_count()) to[i] = accumulate ? to[i] + from[i] : from[i];
+}
+
 // A chunk's hidden values, and their gradients; what the biases' gradients are added up in. Of forward where `wanted`
 // is null.
 template <class T>
@@ -58,6 +64,9 @@ void forward(const ForwardArgs& args) {
     device_affine<T>(args.stream, rows, n.K, n.H, {own.hidden, n.H}, {in.weight2, n.H, true}, in.bias2,
                      args.outputs[0].data<T>() + begin * n.K);
   }
+  if (const int64_t count = n.rows * n.K; in.residual && count > 0)
+    launch(mlp_add<T>, blocks_for(count), block_size, 0, args.stream, in.residual, args.outputs[0].data<T>(), true,
+           count);
 }
 
 template <class T>
@@ -94,6 +103,9 @@ void backward(const BackwardArgs& args) {
   }
   if (wanted.bias2)
     device_bias_gradient(args.stream, dy, n.rows, n.K, gradient(input_bias2), args.accumulates(input_bias2), own.bias);
+  if (T* d = wanted.residual ? gradient(input_residual) : nullptr; d && d != dy && n.rows * n.K > 0)
+    launch(mlp_add<T>, blocks_for(n.rows * n.K), block_size, 0, args.stream, dy, d, args.accumulates(input_residual),
+           n.rows * n.K);
 }
 
 size_t forward_bytes(const Signature& s) {

@@ -80,6 +80,10 @@ void backward(const BackwardArgs& args) {
     if (wanted.bias1) bias_gradient(own.gradients, height, n.H, gradient(input_bias1), adds(input_bias1), own.sums);
   }
   if (wanted.bias2) bias_gradient(dy, n.rows, n.K, gradient(input_bias2), args.accumulates(input_bias2), own.sums);
+  if (T* d = wanted.residual ? gradient(input_residual) : nullptr; d && d != dy)
+    parallel_for(n.rows * n.K, elementwise_grain, [&](int64_t begin, int64_t end) {
+      store_or_add(d, args.accumulates(input_residual), begin, end, [=](int64_t i) { return dy[i]; });
+    });
 }
 
 template void backward<float>(const BackwardArgs&);

@@ -30,12 +30,20 @@ void affine(int64_t rows, int64_t outputs, int64_t inputs, const T* x, const T* 
   });
 }
 
+// to [count] += from, where there is one.
+template <class T>
+void add(const T* from, int64_t count, T* to) {
+  PARABOLA_INDEPENDENT
+  for (int64_t i = 0; from && i < count; ++i) to[i] += from[i];
+}
+
 template <class T>
 void forward_few(const Sizes& n, const Inputs<T>& in, bool again, T* u, T* h, T* y) {
   if (again) affine(n.rows, n.H, n.C, in.x, in.weight1, in.bias1, u);
   parallel_for(n.rows * n.H, 1 << 12,
                [&](int64_t begin, int64_t end) { through_gelu<T>(end - begin, u + begin, h + begin, nullptr); });
   affine(n.rows, n.K, n.H, h, in.weight2, in.bias2, y);
+  add(in.residual, n.rows * n.K, y);
 }
 
 }  // namespace
@@ -66,6 +74,7 @@ void forward(const ForwardArgs& args) {
     if (again) tile(rows, n.H, n.C, in.x + i * n.C, first, u, in.bias1);
     through_gelu<T>(rows * n.H, u, h, nullptr);
     tile(rows, n.K, n.H, h, second, y + i * n.K, in.bias2);
+    add(in.residual ? in.residual + i * n.K : nullptr, rows * n.K, y + i * n.K);
   });
 }
 

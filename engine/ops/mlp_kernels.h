@@ -6,7 +6,7 @@
 
 namespace parabola::mlp_kernels {
 
-enum : int { input_x, input_weight1, input_bias1, input_weight2, input_bias2 };
+enum : int { input_x, input_weight1, input_bias1, input_weight2, input_bias2, input_residual };
 
 // x is [rows, C], the hidden values are [rows, H], y is [rows, K].
 struct Sizes {
@@ -22,7 +22,7 @@ struct Sizes {
 
 // Whose gradients are wanted; hidden: that of the hidden values before gelu, through which the first three go.
 struct Wanted {
-  bool x, weight1, bias1, weight2, bias2, hidden;
+  bool x, weight1, bias1, weight2, bias2, residual, hidden;
   template <class Wants>
   explicit Wanted(const Wants& wants)
       : x(wants(input_x)),
@@ -30,6 +30,7 @@ struct Wanted {
         bias1(wants(input_bias1)),
         weight2(wants(input_weight2)),
         bias2(wants(input_bias2)),
+        residual(wants(input_residual)),
         hidden(x || weight1 || bias1) {}
   bool any() const { return hidden || weight2; }
   bool recomputes(int variant) const { return variant == 0 && any(); }  // the hidden values before gelu
@@ -44,12 +45,12 @@ inline Wanted wanted_of(const BackwardArgs& args) {
 // Pointers to the inputs; null where one is absent or, in backward, not needed.
 template <class T>
 struct Inputs {
-  const T *x, *weight1, *bias1, *weight2, *bias2;
+  const T *x, *weight1, *bias1, *weight2, *bias2, *residual;
   template <class Args>
   explicit Inputs(const Args& args) {
     const auto input = [&](size_t i) { return i < args.inputs.size() ? args.inputs[i].template data<T>() : nullptr; };
     x = input(input_x), weight1 = input(input_weight1), bias1 = input(input_bias1);
-    weight2 = input(input_weight2), bias2 = input(input_bias2);
+    weight2 = input(input_weight2), bias2 = input(input_bias2), residual = input(input_residual);
   }
 };
 

@@ -33,7 +33,7 @@ const OpDef relu_op = {
     .cost = [](const Signature& s) { return elementwise_cost(s, 1, 1); },
     .needs = [](const Signature&) { return Needs{.outputs = 1}; },
     .policy = Policy::recompute,
-    .gradient_in_place = true,
+    .gradient_in_place = 0,
     .cpu = {[](const ForwardArgs& a) { dispatch_float(a.inputs[0].dtype, "relu", [&]<class T>() { forward<T>(a); }); },
             [](const BackwardArgs& a) {
               dispatch_float(a.outputs[0].dtype, "relu", [&]<class T>() { backward<T>(a); });

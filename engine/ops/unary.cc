@@ -41,7 +41,7 @@ constexpr OpDef define() {
       .cost = [](const Signature& s) { return elementwise_cost(s, F::flops[0], F::flops[1]); },
       .needs = [](const Signature&) { return Needs{.inputs = F::reads == Reads::x, .outputs = F::reads == Reads::y}; },
       .policy = Policy::recompute,
-      .gradient_in_place = true,
+      .gradient_in_place = 0,
       .cpu = {[](const ForwardArgs& a) {
                 dispatch_float(a.inputs[0].dtype, F::name, [&]<class T>() { forward<F, T>(a); });
               },

@@ -169,11 +169,11 @@ void Tape::backward(const Tensor& loss) {
   }
 }
 
-// Whether input 0's gradient takes the bytes of output 0's, which nothing needs after this node.
-bool Tape::passes_gradient_on(const Node& node) const {
-  if (!node.op->gradient_in_place || !(node.gradient_mask & 1)) return false;
+// Whether input i's gradient takes the bytes of output 0's, which nothing needs after this node.
+bool Tape::passes_gradient_on(const Node& node, size_t i) const {
+  if (static_cast<int>(i) != node.op->gradient_in_place || is_repeated(node, i)) return false;
   const Value &output = values_[static_cast<size_t>(node.outputs[0])],
-              &input = values_[static_cast<size_t>(node.inputs[0])];
+              &input = values_[static_cast<size_t>(node.inputs[i])];
   return output.gradient && !input.leaf && !input.gradient && input.shape == output.shape;
 }
 
@@ -187,7 +187,7 @@ size_t Tape::new_gradient_bytes(const Node& node) const {
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     if (!(node.gradient_mask >> i & 1)) continue;
     const Value& input = values_[static_cast<size_t>(node.inputs[i])];
-    if (i == 0 && passes_gradient_on(node)) continue;
+    if (passes_gradient_on(node, i)) continue;
     if (is_repeated(node, i) || (!input.leaf && !input.gradient)) add(input);
   }
   return bytes;
@@ -245,7 +245,7 @@ void Tape::backward_node(int index) {
       input_gradients.push_back(view_of(repeated.back().second));
       continue;
     }
-    if (i == 0 && passes_gradient_on(node)) gradient = values_[static_cast<size_t>(node.outputs[0])].gradient;
+    if (passes_gradient_on(node, i)) gradient = values_[static_cast<size_t>(node.outputs[0])].gradient;
     if (!gradient)
       gradient = Tensor::empty(input.shape, input.dtype, is_leaf ? Category::gradients : Category::activations,
                                input.storage->device());

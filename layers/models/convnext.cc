@@ -20,16 +20,12 @@ Conv2dOptions patches(int in, int out, int size) {
   return {.in = in, .out = out, .kernel = size, .stride = size, .init = WeightInit::convnext};
 }
 
-// Linear(GELU(Linear x)) for chain().
-auto mlp_of(Linear& first, Linear& second) {
-  return [&](const Tensor& x) { return mlp(first, second, x); };
-}
-
-// x + drop_path(scale ∘ branch); no scale: it is folded into the branch.
-Tensor residual(const Tensor& x, const Tensor& scale, Tensor branch, double drop, bool training) {
-  if (scale) branch = scale * branch;
-  if (training && drop > 0) branch = drop_path(branch, drop);
-  return x + branch;
+// The end of a block, for chain(): x + drop_path(scale ∘ Linear(GELU(Linear branch))). No scale: it is folded into the
+// second layer.
+auto to_the_end(const Tensor& x, Linear& first, Linear& second, const Tensor& scale, double drop) {
+  return [&, drop](const Tensor& branch) {
+    return drop > 0 ? x + drop_path(mlp(first, second, branch, scale), drop) : mlp(first, second, branch, scale, x);
+  };
 }
 
 // x + γ Linear(GELU(Linear(LN(dw7x7 x)))).
@@ -51,7 +47,7 @@ class ConvNeXtBlock final : public Module {
  private:
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
-    return residual(x, gamma_, chain(x, dwconv_, norm_, mlp_of(pwconv1_, pwconv2_)), drop_, training());
+    return chain(x, dwconv_, norm_, to_the_end(x, pwconv1_, pwconv2_, gamma_, training() ? drop_ : 0));
   }
   void fold_own() override { pwconv2_.scale_outputs(values_of(take(gamma_))); }
   double drop_;
@@ -83,8 +79,11 @@ class QuadraNetBlock final : public Module {
  private:
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
-    const Tensor mixed = residual(x, gamma1_, chain(x, norm1_, mix_), drop_, training());
-    return residual(mixed, gamma2_, chain(mixed, norm2_, mlp_of(pwconv1_, pwconv2_)), drop_, training());
+    const double drop = training() ? drop_ : 0;
+    const Tensor mixed = chain(
+        x, norm1_, [&](const Tensor& normed) { return mix_.scaled(normed, gamma1_); },
+        [&](const Tensor& branch) { return x + (drop > 0 ? drop_path(branch, drop) : branch); });
+    return chain(mixed, norm2_, to_the_end(mixed, pwconv1_, pwconv2_, gamma2_, drop));
   }
   void fold_own() override {
     mix_.scale_outputs(values_of(take(gamma1_)));

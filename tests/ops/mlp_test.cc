@@ -15,7 +15,7 @@ using namespace test;
 
 namespace {
 
-// y[i][k] = bias2[k] + sum over h of weight2[k][h] gelu(bias1[h] + weight1[h].x[i]).
+// y[i][k] = residual[i][k] + bias2[k] + sum over h of weight2[k][h] gelu(bias1[h] + weight1[h].x[i]).
 std::vector<Array> naive(size_t C, size_t H, size_t K, const std::vector<Array>& in) {
   const auto affine = [](const Array& x, size_t inputs, const Array& weight, const Array& bias, size_t outputs) {
     Array y;
@@ -29,7 +29,9 @@ std::vector<Array> naive(size_t C, size_t H, size_t K, const std::vector<Array>&
   };
   Array hidden = affine(in[0], C, in[1], in[2], H);
   for (double& v : hidden) v = v * (1 + std::erf(v / std::sqrt(2))) / 2;
-  return {affine(hidden, H, in[3], in[4], K)};
+  Array y = affine(hidden, H, in[3], in[4], K);
+  for (size_t i = 0; i < in[5].size(); ++i) y[i] += in[5][i];
+  return {y};
 }
 
 struct Case {
@@ -37,7 +39,8 @@ struct Case {
   Shape x;
   int64_t H, K;
   bool biases = true;
-  std::array<bool, 5> trained = {true, true, true, true, true};
+  bool residual = false;
+  std::array<bool, 6> trained = {true, true, true, true, true, true};
   int differences = 15;
 };
 
@@ -49,7 +52,8 @@ void check(const Case& c) {
                        {.shape = {c.H, C}, .gradient = c.trained[1]},
                        {.shape = {c.H}, .gradient = c.trained[2], .absent = !c.biases},
                        {.shape = {c.K, c.H}, .gradient = c.trained[3]},
-                       {.shape = {c.K}, .gradient = c.trained[4], .absent = !c.biases}},
+                       {.shape = {c.K}, .gradient = c.trained[4], .absent = !c.biases},
+                       {.shape = c.x.with(-1, c.K), .gradient = c.trained[5], .absent = !c.residual}},
             .reference =
                 [c, C](const std::vector<Array>& in) {
                   return naive(static_cast<size_t>(C), static_cast<size_t>(c.H), static_cast<size_t>(c.K), in);
@@ -65,26 +69,33 @@ TEST_CASE("mlp") {
   check({"one of everything", {1, 1}, 1, 1});
   check({"a vector, no biases", {5}, 11, 3, false});
   check({"no rows", {0, 3}, 4, 2});
-  check({"tiles of few rows and of columns", {71, 10}, 197, 67, true, {true, true, true, true, true}, 3});
-  check({"tiles of whole rows, panels of columns", {530, 3}, 67, 66, true, {true, true, true, true, true}, 3});
-  check({"several chunks of rows on a device", {150, 3}, 70, 2, true, {true, true, true, true, true}, 3});
+  check({.name = "tiles of few rows and of columns", .x = {71, 10}, .H = 197, .K = 67, .differences = 3});
+  check({.name = "tiles of whole rows, panels of columns", .x = {530, 3}, .H = 67, .K = 66, .differences = 3});
+  check({.name = "several chunks of rows on a device", .x = {150, 3}, .H = 70, .K = 2, .differences = 3});
+}
+
+TEST_CASE("mlp with a residual") {
+  check({"few rows", {2, 3, 7}, 13, 5, true, true});
+  check({"no biases", {4}, 6, 3, false, true});
+  check({"no rows", {0, 3}, 4, 2, true, true});
+  check({.name = "tiles of whole rows", .x = {530, 5}, .H = 13, .K = 9, .residual = true, .differences = 3});
 }
 
 TEST_CASE("mlp: each gradient alone, and all frozen but x") {
-  for (size_t i = 0; i < 5; ++i) {
-    std::array<bool, 5> one = {};
+  for (size_t i = 0; i < 6; ++i) {
+    std::array<bool, 6> one = {};
     one[i] = true;
     const std::string name = concat("only input ", i);
-    check({name.c_str(), {9, 6}, 12, 5, true, one});
+    check({name.c_str(), {9, 6}, 12, 5, true, true, one});
   }
-  check({"the second layer frozen", {9, 6}, 12, 5, true, {true, true, true, false, false}});
+  check({"the second layer frozen", {9, 6}, 12, 5, true, true, {true, true, true, false, false, true}});
 }
 
 TEST_CASE("mlp: several chunks of rows in backward") {
-  check({"chunks", {4200, 2}, 256, 1, true, {true, true, true, true, true}, 1});
+  check({.name = "chunks", .x = {4200, 2}, .H = 256, .K = 1, .differences = 1});
 }
 
-TEST_CASE("mlp has the bits of linear, gelu and linear") {
+TEST_CASE("mlp has the bits of linear, gelu, linear and a sum") {
   if (test_device() != Device{}) SKIP("a device's library cuts products by their sizes");
   const auto tensor = [](const Shape& shape, uint32_t item) {
     return Tensor::from(random_array(shape.elements(), -1, 1, item), shape).to(DType::f32, Category::activations);
@@ -92,9 +103,11 @@ TEST_CASE("mlp has the bits of linear, gelu and linear") {
   const Tensor rows = tensor({2, 300, 24}, 1), few = tensor({7, 24}, 1), weight1 = tensor({96, 24}, 2),
                bias1 = tensor({96}, 3);
   const Tensor weight2 = tensor({40, 96}, 4), bias2 = tensor({40}, 5);
-  for (const Tensor& x : {rows, few})
-    CHECK(mlp(x, weight1, bias1, weight2, bias2).to_vector<float>() ==
-          linear(gelu(linear(x, weight1, bias1)), weight2, bias2).to_vector<float>());
+  for (const Tensor& x : {rows, few}) {
+    const Tensor y = linear(gelu(linear(x, weight1, bias1)), weight2, bias2), residual = tensor(y.shape(), 6);
+    CHECK(mlp(x, weight1, bias1, weight2, bias2).to_vector<float>() == y.to_vector<float>());
+    CHECK(mlp(x, weight1, bias1, weight2, bias2, residual).to_vector<float>() == (residual + y).to_vector<float>());
+  }
 }
 
 TEST_CASE("mlp: wrong shapes are named") {
@@ -109,6 +122,7 @@ TEST_CASE("mlp: wrong shapes are named") {
                        "[mlp] weight2: got [4, 7] for 8 hidden values, expected [K, 8]", ShapeError);
   CHECK_THROWS_WITH_AS(mlp(x, weight1, tensor({4}), weight2), "[mlp] bias1: got [4], expected [8]", ShapeError);
   CHECK_THROWS_WITH_AS(mlp(x, weight1, {}, weight2, tensor({8})), "[mlp] bias2: got [8], expected [4]", ShapeError);
+  CHECK_THROWS_WITH_AS(mlp(x, weight1, {}, weight2, {}, x), "[mlp] residual: got [2, 3], expected [2, 4]", ShapeError);
 }
 
 }  // namespace parabola::mlp_test
