@@ -5,11 +5,11 @@
 namespace parabola::mlp_kernels {
 namespace {
 
-// Rows whose hidden values and gradients backward holds at a time, for the weights' gradients: 4 MiB of floats each
-// where H is at most 4096, which stay in the last level of cache. They decide how these gradients are added up, and
-// follow from H alone.
+// Rows whose hidden values and gradients backward holds at a time, for the weights' gradients: 2 MiB of floats each
+// where H is at most 2048, which stay in the last level of cache beside what else goes through it. They decide how these
+// gradients are added up, and follow from H alone.
 int64_t chunk_rows(const Sizes& n) {
-  return std::max<int64_t>(1, (int64_t{1} << 20) / std::max<int64_t>(1, n.H) / most_rows) * most_rows;
+  return std::max<int64_t>(1, (int64_t{1} << 19) / std::max<int64_t>(1, n.H) / most_rows) * most_rows;
 }
 
 // The matrices; a chunk's hidden values and their gradients; room for the sums.
