@@ -49,24 +49,24 @@ void backward(const BackwardArgs& args) {
   const int64_t channels = rows.columns;
   const T *x = args.inputs[0].data<T>(), *gamma = args.inputs[1].data<T>(), *dy = args.output_gradients[0].data<T>(),
           *means = args.auxiliary[0].data<T>(), *rstds = args.auxiliary[1].data<T>();
-  if (args.wants(0)) {
-    T* dx = args.input_gradients[0].data<T>();
-    const bool accumulate = args.accumulates(0);
-    parallel_for(rows.rows, row_grain(channels), [=](int64_t first, int64_t last) {
-      for (int64_t row = first; row < last; ++row) {
-        const T *in = x + row * channels, *g = dy + row * channels, mean = means[row], rstd = rstds[row];
-        const T n = static_cast<T>(channels);
-        const T sum = lane_sum<T>(channels, [=](int64_t c) { return gamma[c] * g[c]; }) / n;
-        const T dot = lane_sum<T>(channels, [=](int64_t c) { return gamma[c] * g[c] * ((in[c] - mean) * rstd); }) / n;
-        store_or_add(dx + row * channels, accumulate, 0, channels,
-                     [=](int64_t c) { return rstd * (gamma[c] * g[c] - sum - (in[c] - mean) * rstd * dot); });
-      }
+  T* dx = args.input_gradients[0].data<T>();
+  const bool wants_gamma = args.wants(1), wants_beta = args.wants(2), accumulate = args.accumulates(0);
+  const auto input_gradient = [=](int64_t row) {
+    const T *in = x + row * channels, *g = dy + row * channels, mean = means[row], rstd = rstds[row];
+    const T n = static_cast<T>(channels);
+    const T sum = lane_sum<T>(channels, [=](int64_t c) { return gamma[c] * g[c]; }) / n;
+    const T dot = lane_sum<T>(channels, [=](int64_t c) { return gamma[c] * g[c] * ((in[c] - mean) * rstd); }) / n;
+    store_or_add(dx + row * channels, accumulate, 0, channels,
+                 [=](int64_t c) { return rstd * (gamma[c] * g[c] - sum - (in[c] - mean) * rstd * dot); });
+  };
+  if (!wants_gamma && !wants_beta)
+    return parallel_for(rows.rows, row_grain(channels), [=](int64_t first, int64_t last) {
+      for (int64_t row = first; row < last; ++row) input_gradient(row);
     });
-  }
-  const bool wants_gamma = args.wants(1), wants_beta = args.wants(2);
-  if (!wants_gamma && !wants_beta) return;
+  // One pass: a row is in the first level of cache when its terms are added up.
   const auto add_rows = [=](int64_t first, int64_t last, T* partial) {
     for (int64_t row = first; row < last; ++row) {
+      if (dx) input_gradient(row);
       const T* g = dy + row * channels;
       PARABOLA_INDEPENDENT
       for (int64_t c = 0; c < channels; ++c) partial[c] += g[c];

@@ -6,18 +6,20 @@ namespace parabola::mlp_kernels {
 namespace {
 
 // Rows whose hidden values and gradients backward holds at a time, for the weights' gradients: 2 MiB of floats each
-// where H is at most 2048, which stay in the last level of cache beside what else goes through it. They decide how these
-// gradients are added up, and follow from H alone.
-int64_t chunk_rows(const Sizes& n) {
+// where H is at most 2048, which stay in the last level of cache beside what else goes through it. They decide how
+// these gradients are added up, and follow from H alone. Without such gradients every worker holds a tile's.
+int64_t chunk_rows(const Sizes& n, const Wanted& wanted) {
+  if (!wanted.sums()) return std::max<int64_t>(1, n.rows);
   return std::max<int64_t>(1, (int64_t{1} << 19) / std::max<int64_t>(1, n.H) / most_rows) * most_rows;
 }
 
-// The matrices; a chunk's hidden values and their gradients; room for the sums.
+// The matrices; the hidden values and their gradients of a chunk or of every worker's tile; room for the sums.
 template <class T>
 struct BackwardScratch {
   T *weight1, *back1, *back2, *hidden, *gradients, *sums;
   BackwardScratch(Scratch& scratch, const Sizes& n, int variant, const Wanted& wanted) {
-    const int64_t rows = std::min(chunk_rows(n), n.rows), last = n.rows % chunk_rows(n);
+    const int64_t chunk = std::min(chunk_rows(n, wanted), n.rows), last = n.rows % chunk_rows(n, wanted);
+    const int64_t rows = wanted.sums() ? chunk : thread_pool().threads() * tiles_of(n, n.rows).size;
     const bool again = wanted.recomputes(variant);
     weight1 = scratch.take<T>(again ? panel_elements(n.H, n.C) : 0);
     back1 = scratch.take<T>(wanted.x ? panel_elements(n.C, n.H) : 0);
@@ -56,14 +58,16 @@ void backward(const BackwardArgs& args) {
   if (again) first = pack_panels(n.H, n.C, Factor<T>{in.weight1, n.C, true}, own.weight1);
   if (wanted.x) back1 = pack_panels(n.C, n.H, Factor<T>{in.weight1, n.C}, own.back1);
   if (wanted.hidden) back2 = pack_panels(n.H, n.K, Factor<T>{in.weight2, n.H}, own.back2);
-  for (int64_t begin = 0; wanted.any() && (begin == 0 || begin < n.rows); begin += chunk_rows(n)) {
-    const int64_t height = std::min(chunk_rows(n), n.rows - begin);
+  const int64_t chunk = chunk_rows(n, wanted);
+  for (int64_t begin = 0; wanted.any() && (begin == 0 || begin < n.rows); begin += chunk) {
+    const int64_t height = std::min(chunk, n.rows - begin);
     const T *x = in.x ? in.x + begin * n.C : nullptr, *dy_rows = dy + begin * n.K;
     const Tiles tiles = tiles_of(n, height);
-    thread_pool().run(tiles.number(), [&](int64_t task, int) {
-      const int64_t i = tiles.begin(task), rows = tiles.length(task), at = i * n.H;
+    thread_pool().run(tiles.number(), [&](int64_t task, int worker) {
+      const int64_t i = tiles.begin(task), rows = tiles.length(task);
+      const int64_t at = (wanted.sums() ? i : worker * tiles.size) * n.H;
       T *h = own.hidden + at, *du = wanted.hidden ? own.gradients + at : nullptr;
-      const T* u = args.variant == 1 ? args.auxiliary[0].data<T>() + begin * n.H + at : h;
+      const T* u = args.variant == 1 ? args.auxiliary[0].data<T>() + (begin + i) * n.H : h;
       if (again) tile(rows, n.H, n.C, x + i * n.C, first, h, in.bias1);
       if (du) tile<T>(rows, n.H, n.K, dy_rows + i * n.K, back2, du, nullptr);
       through_gelu<T>(rows * n.H, u, wanted.weight2 ? h : nullptr, du);

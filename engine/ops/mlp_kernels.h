@@ -33,6 +33,7 @@ struct Wanted {
         residual(wants(input_residual)),
         hidden(x || weight1 || bias1) {}
   bool any() const { return hidden || weight2; }
+  bool sums() const { return weight1 || bias1 || weight2; }             // over the rows
   bool recomputes(int variant) const { return variant == 0 && any(); }  // the hidden values before gelu
 };
 inline Wanted wanted_of(const Signature& s) {

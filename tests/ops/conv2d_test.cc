@@ -43,7 +43,9 @@ TEST_CASE("conv2d") {
   check({"stride 2, dilation 2, groups 2", {2, 9, 8, 4}, {6, 3, 3, 2}, {2, 1, 2, 2}});
   check({"stride 3, dilation 2", {1, 11, 10, 2}, {2, 3, 4, 2}, {.stride = 3, .padding = 2, .dilation = 2}});
   check({"stride 4, dilation 6", {1, 15, 14, 1}, {2, 2, 3, 1}, {.stride = 4, .padding = 3, .dilation = 6}});
-  check({"patches without overlap", {2, 8, 8, 3}, {4, 4, 4, 3}, {.stride = 4}});
+  check({"patches that fill the image", {2, 8, 12, 3}, {4, 4, 4, 3}, {.stride = 4}});
+  check({"several tiles of patches", {3, 20, 20, 1}, {2, 2, 2, 1}, {.stride = 2}});
+  check({"patches without overlap, a rest", {2, 9, 8, 3}, {4, 4, 4, 3}, {.stride = 4}});
   check({"kernel larger than the image", {2, 2, 3, 2}, {3, 5, 5, 2}, {.padding = 2}});
   check({"depthwise by groups", {1, 5, 4, 17}, {17, 3, 3, 1}, {.padding = 1, .groups = 17}});
   check({"parts of an image", {2, 19, 17, 2}, {3, 3, 3, 2}, {.padding = 1}});

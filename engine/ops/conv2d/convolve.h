@@ -13,6 +13,9 @@ namespace parabola {
 template <class T>
 void convolve(const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y, T* workspace);
 int64_t convolve_workspace(const ConvGeometry& g);
+// The same, or y +=, with the packed weight (below) at the workspace's beginning.
+template <class T>
+void convolve_packed(const ConvGeometry& g, const T* x, const T* bias, T* y, bool accumulate, T* workspace);
 
 // The tiles of its output pixels. Of several convolutions of one x those by Winograd's algorithm need its tiles;
 // patches take any.
