@@ -14,7 +14,7 @@ constexpr int64_t most_rows = 256;  // of a tile
 // second level of cache. A tile's size decides no bits, so it may follow the number of threads.
 inline Tiles tiles_of(const Sizes& n, int64_t rows) {
   int64_t size = std::clamp<int64_t>((int64_t{1} << 16) / std::max<int64_t>(1, n.H), 48, most_rows);
-  while (size > 16 && rows < 4 * thread_pool().threads() * size) size /= 2;
+  while (size > 16 && rows < 8 * thread_pool().threads() * size) size /= 2;
   return {rows, size};
 }
 

@@ -7,9 +7,9 @@
 namespace parabola {
 namespace {
 
-// Partial sums of the weight gradient: at most 32, and some 16 MiB of floats in all, but 4 for the sake of threads.
+// Partial sums of the weight gradient: at most 32, and some 4 MiB of floats in all, but 4 for the sake of threads.
 int64_t affordable_parts(const ConvGeometry& g, const PixelTiles& tiles) {
-  const int64_t affordable = (int64_t{1} << 22) / std::max<int64_t>(1, g.weight_elements());
+  const int64_t affordable = (int64_t{1} << 20) / std::max<int64_t>(1, g.weight_elements());
   const int64_t most = winograd::applies(g) ? winograd::most_parts(g, tiles) : 32;
   return std::min(tiles.number(), std::clamp<int64_t>(affordable, 4, most));
 }
