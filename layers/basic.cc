@@ -83,12 +83,7 @@ Tensor mlp(Linear& first, Linear& second, const Tensor& x, const Tensor& scale, 
     const Tensor y = second(gelu(first(x))), scaled = scale ? scale * y : y;
     return residual ? residual + scaled : scaled;
   }
-  Tensor weight = second.weight(), bias = second.bias();
-  if (scale) {
-    weight = reshape(scale, {second.out(), 1}) * weight;
-    if (bias) bias = scale * bias;
-  }
-  return mlp(x, first.weight(), first.bias(), weight, bias, residual);
+  return mlp(x, first.weight(), first.bias(), second.weight(), second.bias(), scale, residual);
 }
 
 Conv2d::Conv2d(const Conv2dOptions& o) : options_(o) {

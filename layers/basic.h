@@ -67,8 +67,8 @@ class Linear final : public Host {
   Tensor plain(const Tensor& x) override;
 };
 
-// residual + scale ∘ second(gelu(first(x))), without scale or residual where they are absent. One op where neither
-// layer has an adapter: the second one's weight and bias, much smaller than its output, are what is scaled.
+// residual + scale ∘ second(gelu(first(x))), in one op where neither layer has an adapter; without scale or residual
+// where they are absent.
 Tensor mlp(Linear& first, Linear& second, const Tensor& x, const Tensor& scale = {}, const Tensor& residual = {});
 
 // Two-dimensional convolution, NHWC, symmetric zero padding. groups = in = out: depthwise, with weights [R, S, C];

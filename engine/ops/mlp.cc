@@ -22,6 +22,7 @@ void check(const Signature& s) {
   require_shape(name, s, input_bias1, "bias1", {H});
   const int64_t K = s.shape(input_weight2)[0];
   require_shape(name, s, input_bias2, "bias2", {K});
+  require_shape(name, s, input_scale, "scale", {K});
   require_shape(name, s, input_residual, "residual", x.with(-1, K));
   require_one_dtype(name, s);
 }
@@ -32,7 +33,7 @@ Layout layout(const Signature& s) {
   Layout layout{.outputs = {{s.shape(input_x).with(-1, n.K), s.dtype()}}};
   if (s.variant == 1) layout.auxiliary = {{{n.rows, n.H}, s.dtype()}};
   layout.forward_workspace = forward_workspace(n, s.dtype());
-  layout.backward_workspace = backward_workspace(n, s.dtype(), s.variant, wanted_of(s));
+  layout.backward_workspace = backward_workspace(n, s.dtype(), s.variant, wanted_of(s), s.has(input_scale));
   return layout;
 }
 
@@ -46,18 +47,21 @@ StepCost cost(const Signature& s) {
   const double weight1 = product(n.H, n.C) * element, weight2 = product(n.K, n.H) * element;
   const double kept = s.variant == 1 ? hidden * element : 0;
   StepCost cost{.forward = {first + second + gelu_flops * hidden, x + weight1 + weight2, y + kept}};
+  if (s.has(input_scale)) cost.forward.flops += y / element;
   if (s.has(input_residual)) cost.forward.flops += y / element, cost.forward.bytes_read += y;
-  if (!wanted.any()) {  // the residual's gradient lies where dy does
-    if (wanted.bias2) cost.backward = {product(n.rows, n.K), y, 0};
-    return cost;
+  if (wanted.any() || wanted.bias2) cost.backward.bytes_read = y;  // the residual's gradient lies where dy does
+  if (wanted.any()) {
+    cost.backward.flops = hidden * (wanted.hidden ? gelu_gradient_flops : gelu_flops);
+    cost.backward.bytes_read += kept;
+    if (s.variant == 0) cost.backward.flops += first, cost.backward.bytes_read += x + weight1;
+    if (wanted.hidden) cost.backward.flops += second, cost.backward.bytes_read += weight2;
+    if (wanted.product) cost.backward.flops += second;
   }
-  cost.backward = {hidden * (wanted.hidden ? gelu_gradient_flops : gelu_flops), y + kept, 0};
-  if (s.variant == 0) cost.backward.flops += first, cost.backward.bytes_read += x + weight1;
-  if (wanted.hidden) cost.backward.flops += second, cost.backward.bytes_read += weight2;
   add_backward(cost, s, input_x, {first, s.variant == 0 ? 0 : weight1, x});
   add_backward(cost, s, input_weight1, {first, s.variant == 0 ? 0 : x, weight1});
   add_backward(cost, s, input_bias1, {hidden, 0, 0});
-  add_backward(cost, s, input_weight2, {second, 0, weight2});
+  add_backward(cost, s, input_weight2, {0, 0, weight2});
+  add_backward(cost, s, input_scale, {weight2 / element, 0, 0});
   add_backward(cost, s, input_bias2, {product(n.rows, n.K), 0, 0});
   return cost;
 }
@@ -70,7 +74,9 @@ Needs needs(const Signature& s) {
   need(input_x, again || wanted.weight1);
   need(input_weight1, again || wanted.x);
   need(input_bias1, again);
-  need(input_weight2, wanted.hidden);
+  need(input_weight2, wanted.hidden || wanted.scale);
+  need(input_bias2, wanted.scale);
+  need(input_scale, wanted.any() || wanted.bias2);
   needs.auxiliary = uint64_t{s.variant == 1 && wanted.any()};
   return needs;
 }
@@ -85,7 +91,8 @@ const OpDef mlp_op = {
     .variants = 2,
     .usual_variant = 1,  // a product costs more than its bytes
     .gradient_in_place = input_residual,
-    .optional = uint64_t{1} << input_bias1 | uint64_t{1} << input_bias2 | uint64_t{1} << input_residual,
+    .optional = uint64_t{1} << input_bias1 | uint64_t{1} << input_bias2 | uint64_t{1} << input_scale |
+                uint64_t{1} << input_residual,
     .cpu = {[](const ForwardArgs& a) { dispatch_float(a.inputs[0].dtype, name, [&]<class T>() { forward<T>(a); }); },
             [](const BackwardArgs& a) {
               dispatch_float(a.output_gradients[0].dtype, name, [&]<class T>() { backward<T>(a); });
@@ -93,8 +100,8 @@ const OpDef mlp_op = {
 };
 
 Tensor mlp(const Tensor& x, const Tensor& weight1, const Tensor& bias1, const Tensor& weight2, const Tensor& bias2,
-           const Tensor& residual) {
-  return apply(mlp_op, {x, weight1, bias1, weight2, bias2, residual});
+           const Tensor& scale, const Tensor& residual) {
+  return apply(mlp_op, {x, weight1, bias1, weight2, bias2, scale, residual});
 }
 
 }  // namespace parabola

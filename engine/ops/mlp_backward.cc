@@ -1,4 +1,5 @@
 #include "engine/ops/bias.h"
+#include "engine/ops/lanes.h"
 #include "engine/ops/mlp_tiles.h"
 #include "engine/ops/scratch.h"
 
@@ -13,34 +14,64 @@ int64_t chunk_rows(const Sizes& n, const Wanted& wanted) {
   return std::max<int64_t>(1, (int64_t{1} << 19) / std::max<int64_t>(1, n.H) / most_rows) * most_rows;
 }
 
-// The matrices; the hidden values and their gradients of a chunk or of every worker's tile; room for the sums.
+// The matrices; the hidden values and their gradients of a chunk or of every worker's tile; of a scaled layer dy times
+// the scale for every worker's tile, dyᵀ h and dy's column sums; room for sums.
 template <class T>
 struct BackwardScratch {
-  T *weight1, *back1, *back2, *hidden, *gradients, *sums;
-  BackwardScratch(Scratch& scratch, const Sizes& n, int variant, const Wanted& wanted) {
+  T *weight1, *back1, *back2, *hidden, *gradients, *scaled, *product, *totals, *sums;
+  BackwardScratch(Scratch& scratch, const Sizes& n, int variant, const Wanted& wanted, bool has_scale, int worker = 0) {
     const int64_t chunk = std::min(chunk_rows(n, wanted), n.rows), last = n.rows % chunk_rows(n, wanted);
-    const int64_t rows = wanted.sums() ? chunk : thread_pool().threads() * tiles_of(n, n.rows).size;
+    const int64_t tile = tiles_of(n, chunk).size, rows = wanted.sums() ? chunk : thread_pool().threads() * tile;
     const bool again = wanted.recomputes(variant);
     weight1 = scratch.take<T>(again ? panel_elements(n.H, n.C) : 0);
     back1 = scratch.take<T>(wanted.x ? panel_elements(n.C, n.H) : 0);
     back2 = scratch.take<T>(wanted.hidden ? panel_elements(n.H, n.K) : 0);
-    hidden = scratch.take<T>(wanted.weight2 || again ? rows * n.H : 0);
+    hidden = scratch.take<T>(wanted.product || again ? rows * n.H : 0);
     gradients = scratch.take<T>(wanted.hidden ? rows * n.H : 0);
     int64_t most = 0;
     if (wanted.weight1) most = std::max(most, gemm_workspace(n.H, n.C, rows));
-    if (wanted.weight2) most = std::max(most, gemm_workspace(n.K, n.H, rows));
+    if (wanted.product) most = std::max(most, gemm_workspace(n.K, n.H, rows));
     for (const int64_t part : {rows, last})  // fewer rows may be cut into more blocks
       if (wanted.bias1) most = std::max(most, bias_gradient_workspace(part, n.H));
-    if (wanted.bias2) most = std::max(most, bias_gradient_workspace(n.rows, n.K));
+    if (wanted.bias2 || wanted.scale) most = std::max(most, bias_gradient_workspace(n.rows, n.K));
     sums = scratch.take<T>(most);
+    product = scratch.take<T>(has_scale && wanted.product ? n.K * n.H : 0);
+    totals = scratch.take<T>(has_scale ? n.K : 0);
+    for (int i = 0; i <= worker; ++i) scaled = scratch.take<T>(has_scale && wanted.hidden ? tile * n.K : 0);
   }
 };
 
+// Gradients of the scale and of what it scales, from dyᵀ h [K, H] and dy's column sums [K].
+template <class T>
+void finish_scaled(const BackwardArgs& args, const Sizes& n, const Inputs<T>& in, const Wanted& wanted,
+                   const T* product, const T* totals) {
+  const auto store = [&](int i, int64_t at, T value) {
+    T& d = args.input_gradients[static_cast<size_t>(i)].data<T>()[at];
+    d = args.accumulates(i) ? d + value : value;
+  };
+  parallel_for(n.K, std::max<int64_t>(1, elementwise_grain / n.H), [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) {
+      const T scale = in.scale[k], *row = product + k * n.H;
+      if (wanted.scale) {
+        const T* weight = in.weight2 + k * n.H;
+        const T sum = lane_sum<T>(n.H, [=](int64_t i) { return weight[i] * row[i]; });
+        store(input_scale, k, in.bias2 ? std::fma(in.bias2[k], totals[k], sum) : sum);
+      }
+      if (wanted.bias2) store(input_bias2, k, scale * totals[k]);
+      if (!wanted.weight2) continue;
+      T* d = args.input_gradients[input_weight2].data<T>() + k * n.H;
+      store_or_add(d, args.accumulates(input_weight2), 0, n.H, [=](int64_t i) { return scale * row[i]; });
+    }
+  });
+}
+
 }  // namespace
 
-size_t backward_workspace(const Sizes& n, DType dtype, int variant, const Wanted& wanted) {
+size_t backward_workspace(const Sizes& n, DType dtype, int variant, const Wanted& wanted, bool scaled) {
   Scratch scratch;
-  dispatch_float(dtype, mlp_op.name, [&]<class T>() { BackwardScratch<T>(scratch, n, variant, wanted); });
+  dispatch_float(dtype, mlp_op.name, [&]<class T>() {
+    BackwardScratch<T>(scratch, n, variant, wanted, scaled, thread_pool().threads() - 1);
+  });
   return scratch.bytes();
 }
 
@@ -52,7 +83,9 @@ void backward(const BackwardArgs& args) {
   const T* dy = args.output_gradients[0].data<T>();
   const auto gradient = [&](int i) { return args.input_gradients[static_cast<size_t>(i)].data<T>(); };
   Scratch scratch(args.workspace);
-  const BackwardScratch<T> own(scratch, n, args.variant, wanted);
+  const bool has_scale = in.scale != nullptr;
+  const BackwardScratch<T> own(scratch, n, args.variant, wanted, has_scale);
+  T* dy_h = has_scale ? own.product : wanted.weight2 ? gradient(input_weight2) : nullptr;
   Panels<T> first{}, back1{}, back2{};
   const bool again = wanted.recomputes(args.variant);
   if (again) first = pack_panels(n.H, n.C, Factor<T>{in.weight1, n.C, true}, own.weight1);
@@ -69,21 +102,36 @@ void backward(const BackwardArgs& args) {
       T *h = own.hidden + at, *du = wanted.hidden ? own.gradients + at : nullptr;
       const T* u = args.variant == 1 ? args.auxiliary[0].data<T>() + (begin + i) * n.H : h;
       if (again) tile(rows, n.H, n.C, x + i * n.C, first, h, in.bias1);
-      if (du) tile<T>(rows, n.H, n.K, dy_rows + i * n.K, back2, du, nullptr);
-      through_gelu<T>(rows * n.H, u, wanted.weight2 ? h : nullptr, du);
+      const T* dz = dy_rows + i * n.K;
+      if (du && has_scale) {
+        Scratch workers(args.workspace);
+        T* scaled = BackwardScratch<T>(workers, n, args.variant, wanted, has_scale, worker).scaled;
+        for (int64_t row = 0; row < rows; ++row) {
+          PARABOLA_INDEPENDENT
+          for (int64_t k = 0; k < n.K; ++k) scaled[row * n.K + k] = in.scale[k] * dz[row * n.K + k];
+        }
+        dz = scaled;
+      }
+      if (du) tile<T>(rows, n.H, n.K, dz, back2, du, nullptr);
+      through_gelu<T>(rows * n.H, u, wanted.product ? h : nullptr, du);
       if (wanted.x)
         tile<T>(rows, n.C, n.H, du, back1, gradient(input_x) + (begin + i) * n.C, nullptr, args.accumulates(input_x));
     });
     const auto adds = [&](int i) { return begin > 0 || args.accumulates(i); };
-    if (wanted.weight2)
-      gemm(n.K, n.H, height, {dy_rows, n.K, true}, {own.hidden, n.H}, gradient(input_weight2), adds(input_weight2),
+    if (wanted.product)
+      gemm(n.K, n.H, height, {dy_rows, n.K, true}, {own.hidden, n.H}, dy_h, has_scale ? begin > 0 : adds(input_weight2),
            own.sums);
     if (wanted.weight1)
       gemm(n.H, n.C, height, {own.gradients, n.H, true}, {x, n.C}, gradient(input_weight1), adds(input_weight1),
            own.sums);
     if (wanted.bias1) bias_gradient(own.gradients, height, n.H, gradient(input_bias1), adds(input_bias1), own.sums);
   }
-  if (wanted.bias2) bias_gradient(dy, n.rows, n.K, gradient(input_bias2), args.accumulates(input_bias2), own.sums);
+  if (has_scale) {
+    if (wanted.bias2 || wanted.scale) bias_gradient(dy, n.rows, n.K, own.totals, false, own.sums);
+    finish_scaled(args, n, in, wanted, own.product, own.totals);
+  } else if (wanted.bias2) {
+    bias_gradient(dy, n.rows, n.K, gradient(input_bias2), args.accumulates(input_bias2), own.sums);
+  }
   if (T* d = wanted.residual ? gradient(input_residual) : nullptr; d && d != dy)
     parallel_for(n.rows * n.K, elementwise_grain, [&](int64_t begin, int64_t end) {
       store_or_add(d, args.accumulates(input_residual), begin, end, [=](int64_t i) { return dy[i]; });

@@ -30,11 +30,21 @@ void affine(int64_t rows, int64_t outputs, int64_t inputs, const T* x, const T* 
   });
 }
 
-// to [count] += from, where there is one.
+// y [rows, K] = residual + scale ∘ y, for rows from `begin` on.
 template <class T>
-void add(const T* from, int64_t count, T* to) {
-  PARABOLA_INDEPENDENT
-  for (int64_t i = 0; from && i < count; ++i) to[i] += from[i];
+void finish(const Sizes& n, const Inputs<T>& in, int64_t begin, int64_t rows, T* y) {
+  if (!in.scale && !in.residual) return;
+  const auto each_row = [&](const auto& value) {
+    for (int64_t i = 0; i < rows; ++i) {
+      T* row = y + i * n.K;
+      const T* residual = in.residual ? in.residual + (begin + i) * n.K : nullptr;
+      PARABOLA_INDEPENDENT
+      for (int64_t k = 0; k < n.K; ++k) row[k] = value(row, residual, k);
+    }
+  };
+  if (!in.residual) return each_row([&](const T* row, const T*, int64_t k) { return in.scale[k] * row[k]; });
+  if (!in.scale) return each_row([](const T* row, const T* residual, int64_t k) { return residual[k] + row[k]; });
+  each_row([&](const T* row, const T* residual, int64_t k) { return residual[k] + in.scale[k] * row[k]; });
 }
 
 template <class T>
@@ -43,7 +53,7 @@ void forward_few(const Sizes& n, const Inputs<T>& in, bool again, T* u, T* h, T*
   parallel_for(n.rows * n.H, 1 << 12,
                [&](int64_t begin, int64_t end) { through_gelu<T>(end - begin, u + begin, h + begin, nullptr); });
   affine(n.rows, n.K, n.H, h, in.weight2, in.bias2, y);
-  add(in.residual, n.rows * n.K, y);
+  finish(n, in, 0, n.rows, y);
 }
 
 }  // namespace
@@ -74,7 +84,7 @@ void forward(const ForwardArgs& args) {
     if (again) tile(rows, n.H, n.C, in.x + i * n.C, first, u, in.bias1);
     through_gelu<T>(rows * n.H, u, h, nullptr);
     tile(rows, n.K, n.H, h, second, y + i * n.K, in.bias2);
-    add(in.residual ? in.residual + i * n.K : nullptr, rows * n.K, y + i * n.K);
+    finish(n, in, i, rows, y + i * n.K);
   });
 }
 

@@ -6,7 +6,7 @@
 
 namespace parabola::mlp_kernels {
 
-enum : int { input_x, input_weight1, input_bias1, input_weight2, input_bias2, input_residual };
+enum : int { input_x, input_weight1, input_bias1, input_weight2, input_bias2, input_scale, input_residual };
 
 // x is [rows, C], the hidden values are [rows, H], y is [rows, K].
 struct Sizes {
@@ -20,9 +20,10 @@ struct Sizes {
   }
 };
 
-// Whose gradients are wanted; hidden: that of the hidden values before gelu, through which the first three go.
+// Whose gradients are wanted; hidden: that of the hidden values before gelu, through which the first three go; product:
+// dyᵀ h, of which that of the second layer's weight and a part of the scale's are made.
 struct Wanted {
-  bool x, weight1, bias1, weight2, bias2, residual, hidden;
+  bool x, weight1, bias1, weight2, bias2, scale, residual, hidden, product;
   template <class Wants>
   explicit Wanted(const Wants& wants)
       : x(wants(input_x)),
@@ -30,10 +31,12 @@ struct Wanted {
         bias1(wants(input_bias1)),
         weight2(wants(input_weight2)),
         bias2(wants(input_bias2)),
+        scale(wants(input_scale)),
         residual(wants(input_residual)),
-        hidden(x || weight1 || bias1) {}
-  bool any() const { return hidden || weight2; }
-  bool sums() const { return weight1 || bias1 || weight2; }             // over the rows
+        hidden(x || weight1 || bias1),
+        product(weight2 || scale) {}
+  bool any() const { return hidden || product; }
+  bool sums() const { return weight1 || bias1 || product; }             // over the rows
   bool recomputes(int variant) const { return variant == 0 && any(); }  // the hidden values before gelu
 };
 inline Wanted wanted_of(const Signature& s) {
@@ -46,17 +49,18 @@ inline Wanted wanted_of(const BackwardArgs& args) {
 // Pointers to the inputs; null where one is absent or, in backward, not needed.
 template <class T>
 struct Inputs {
-  const T *x, *weight1, *bias1, *weight2, *bias2, *residual;
+  const T *x, *weight1, *bias1, *weight2, *bias2, *scale, *residual;
   template <class Args>
   explicit Inputs(const Args& args) {
     const auto input = [&](size_t i) { return i < args.inputs.size() ? args.inputs[i].template data<T>() : nullptr; };
     x = input(input_x), weight1 = input(input_weight1), bias1 = input(input_bias1);
-    weight2 = input(input_weight2), bias2 = input(input_bias2), residual = input(input_residual);
+    weight2 = input(input_weight2), bias2 = input(input_bias2), scale = input(input_scale);
+    residual = input(input_residual);
   }
 };
 
 size_t forward_workspace(const Sizes& sizes, DType dtype);
-size_t backward_workspace(const Sizes& sizes, DType dtype, int variant, const Wanted& wanted);
+size_t backward_workspace(const Sizes& sizes, DType dtype, int variant, const Wanted& wanted, bool scaled);
 
 template <class T>
 void forward(const ForwardArgs& args);

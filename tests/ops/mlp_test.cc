@@ -1,6 +1,5 @@
 #include "engine/ops/mlp.h"
 
-#include <array>
 #include <cmath>
 
 #include "engine/core/error.h"
@@ -15,7 +14,7 @@ using namespace test;
 
 namespace {
 
-// y[i][k] = residual[i][k] + bias2[k] + sum over h of weight2[k][h] gelu(bias1[h] + weight1[h].x[i]).
+// y[i][k] = residual[i][k] + scale[k] (bias2[k] + sum over h of weight2[k][h] gelu(bias1[h] + weight1[h].x[i])).
 std::vector<Array> naive(size_t C, size_t H, size_t K, const std::vector<Array>& in) {
   const auto affine = [](const Array& x, size_t inputs, const Array& weight, const Array& bias, size_t outputs) {
     Array y;
@@ -30,7 +29,8 @@ std::vector<Array> naive(size_t C, size_t H, size_t K, const std::vector<Array>&
   Array hidden = affine(in[0], C, in[1], in[2], H);
   for (double& v : hidden) v = v * (1 + std::erf(v / std::sqrt(2))) / 2;
   Array y = affine(hidden, H, in[3], in[4], K);
-  for (size_t i = 0; i < in[5].size(); ++i) y[i] += in[5][i];
+  for (size_t i = 0; i < y.size(); ++i)
+    y[i] = (in[6].empty() ? 0 : in[6][i]) + (in[5].empty() ? 1 : in[5][i % K]) * y[i];
   return {y};
 }
 
@@ -39,9 +39,9 @@ struct Case {
   Shape x;
   int64_t H, K;
   bool biases = true;
-  bool residual = false;
-  std::array<bool, 6> trained = {true, true, true, true, true, true};
+  std::vector<bool> trained = std::vector<bool>(7, true);
   int differences = 15;
+  bool scale = false, residual = false;
 };
 
 void check(const Case& c) {
@@ -53,7 +53,8 @@ void check(const Case& c) {
                        {.shape = {c.H}, .gradient = c.trained[2], .absent = !c.biases},
                        {.shape = {c.K, c.H}, .gradient = c.trained[3]},
                        {.shape = {c.K}, .gradient = c.trained[4], .absent = !c.biases},
-                       {.shape = c.x.with(-1, c.K), .gradient = c.trained[5], .absent = !c.residual}},
+                       {.shape = {c.K}, .gradient = c.trained[5], .absent = !c.scale},
+                       {.shape = c.x.with(-1, c.K), .gradient = c.trained[6], .absent = !c.residual}},
             .reference =
                 [c, C](const std::vector<Array>& in) {
                   return naive(static_cast<size_t>(C), static_cast<size_t>(c.H), static_cast<size_t>(c.K), in);
@@ -74,28 +75,56 @@ TEST_CASE("mlp") {
   check({.name = "several chunks of rows on a device", .x = {150, 3}, .H = 70, .K = 2, .differences = 3});
 }
 
-TEST_CASE("mlp with a residual") {
-  check({"few rows", {2, 3, 7}, 13, 5, true, true});
-  check({"no biases", {4}, 6, 3, false, true});
-  check({"no rows", {0, 3}, 4, 2, true, true});
-  check({.name = "tiles of whole rows", .x = {530, 5}, .H = 13, .K = 9, .residual = true, .differences = 3});
+TEST_CASE("mlp to the end of its block") {
+  for (const Shape& x : {Shape{2, 3, 7}, Shape{530, 5}})
+    for (const bool biases : {true, false}) {
+      const int differences = x.rank() == 3 ? 15 : 3;
+      check({.name = "scaled", .x = x, .H = 13, .K = 5, .biases = biases, .differences = differences, .scale = true});
+      check({.name = "residual",
+             .x = x,
+             .H = 13,
+             .K = 5,
+             .biases = biases,
+             .differences = differences,
+             .residual = true});
+      check({.name = "both",
+             .x = x,
+             .H = 13,
+             .K = 5,
+             .biases = biases,
+             .differences = differences,
+             .scale = true,
+             .residual = true});
+    }
+  check({.name = "no rows", .x = {0, 3}, .H = 4, .K = 2, .scale = true, .residual = true});
 }
 
 TEST_CASE("mlp: each gradient alone, and all frozen but x") {
-  for (size_t i = 0; i < 6; ++i) {
-    std::array<bool, 6> one = {};
+  for (size_t i = 0; i < 7; ++i) {
+    std::vector<bool> one(7);
     one[i] = true;
     const std::string name = concat("only input ", i);
-    check({name.c_str(), {9, 6}, 12, 5, true, true, one});
+    if (i < 5) check({.name = name.c_str(), .x = {9, 6}, .H = 12, .K = 5, .trained = one});
+    check({.name = name.c_str(), .x = {9, 6}, .H = 12, .K = 5, .trained = one, .scale = true, .residual = true});
   }
-  check({"the second layer frozen", {9, 6}, 12, 5, true, true, {true, true, true, false, false, true}});
+  const std::vector<bool> first = {true, true, true, false, false, false, true};
+  check({.name = "the second layer frozen", .x = {9, 6}, .H = 12, .K = 5, .trained = first});
+  check({.name = "the second layer and its scale frozen",
+         .x = {9, 6},
+         .H = 12,
+         .K = 5,
+         .trained = first,
+         .scale = true,
+         .residual = true});
 }
 
 TEST_CASE("mlp: several chunks of rows in backward") {
   check({.name = "chunks", .x = {4200, 2}, .H = 256, .K = 1, .differences = 1});
+  check(
+      {.name = "chunks, scaled", .x = {4200, 2}, .H = 256, .K = 1, .differences = 1, .scale = true, .residual = true});
 }
 
-TEST_CASE("mlp has the bits of linear, gelu, linear and a sum") {
+TEST_CASE("mlp has the bits of linear, gelu, linear, a product and a sum") {
   if (test_device() != Device{}) SKIP("a device's library cuts products by their sizes");
   const auto tensor = [](const Shape& shape, uint32_t item) {
     return Tensor::from(random_array(shape.elements(), -1, 1, item), shape).to(DType::f32, Category::activations);
@@ -103,10 +132,14 @@ TEST_CASE("mlp has the bits of linear, gelu, linear and a sum") {
   const Tensor rows = tensor({2, 300, 24}, 1), few = tensor({7, 24}, 1), weight1 = tensor({96, 24}, 2),
                bias1 = tensor({96}, 3);
   const Tensor weight2 = tensor({40, 96}, 4), bias2 = tensor({40}, 5);
+  const Tensor scale = tensor({40}, 6);
   for (const Tensor& x : {rows, few}) {
-    const Tensor y = linear(gelu(linear(x, weight1, bias1)), weight2, bias2), residual = tensor(y.shape(), 6);
+    const Tensor y = linear(gelu(linear(x, weight1, bias1)), weight2, bias2), residual = tensor(y.shape(), 7);
     CHECK(mlp(x, weight1, bias1, weight2, bias2).to_vector<float>() == y.to_vector<float>());
-    CHECK(mlp(x, weight1, bias1, weight2, bias2, residual).to_vector<float>() == (residual + y).to_vector<float>());
+    CHECK(mlp(x, weight1, bias1, weight2, bias2, scale).to_vector<float>() == (scale * y).to_vector<float>());
+    CHECK(mlp(x, weight1, bias1, weight2, bias2, {}, residual).to_vector<float>() == (residual + y).to_vector<float>());
+    CHECK(mlp(x, weight1, bias1, weight2, bias2, scale, residual).to_vector<float>() ==
+          (residual + scale * y).to_vector<float>());
   }
 }
 
@@ -122,7 +155,9 @@ TEST_CASE("mlp: wrong shapes are named") {
                        "[mlp] weight2: got [4, 7] for 8 hidden values, expected [K, 8]", ShapeError);
   CHECK_THROWS_WITH_AS(mlp(x, weight1, tensor({4}), weight2), "[mlp] bias1: got [4], expected [8]", ShapeError);
   CHECK_THROWS_WITH_AS(mlp(x, weight1, {}, weight2, tensor({8})), "[mlp] bias2: got [8], expected [4]", ShapeError);
-  CHECK_THROWS_WITH_AS(mlp(x, weight1, {}, weight2, {}, x), "[mlp] residual: got [2, 3], expected [2, 4]", ShapeError);
+  CHECK_THROWS_WITH_AS(mlp(x, weight1, {}, weight2, {}, tensor({8})), "[mlp] scale: got [8], expected [4]", ShapeError);
+  CHECK_THROWS_WITH_AS(mlp(x, weight1, {}, weight2, {}, {}, x), "[mlp] residual: got [2, 3], expected [2, 4]",
+                       ShapeError);
 }
 
 }  // namespace parabola::mlp_test
