@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/ops/binary.h"
 #include "engine/ops/depthwise/quadratic_depthwise_conv2d.h"
 #include "engine/ops/quadratic_conv2d/quadratic_conv2d.h"
 #include "engine/ops/quadratic_conv2d/quadratic_conv2d_normed.h"

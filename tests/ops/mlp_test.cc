@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "engine/core/error.h"
+#include "engine/ops/binary.h"
 #include "engine/ops/gelu.h"
 #include "engine/ops/linear.h"
 #include "tests/ops/harness.h"
