@@ -1,6 +1,7 @@
 #include "engine/ops/mlp.h"
 
 #include <cmath>
+#include <tuple>
 
 #include "engine/core/error.h"
 #include "engine/ops/binary.h"
@@ -78,25 +79,17 @@ TEST_CASE("mlp") {
 
 TEST_CASE("mlp to the end of its block") {
   for (const Shape& x : {Shape{2, 3, 7}, Shape{530, 5}})
-    for (const bool biases : {true, false}) {
-      const int differences = x.rank() == 3 ? 15 : 3;
-      check({.name = "scaled", .x = x, .H = 13, .K = 5, .biases = biases, .differences = differences, .scale = true});
-      check({.name = "residual",
-             .x = x,
-             .H = 13,
-             .K = 5,
-             .biases = biases,
-             .differences = differences,
-             .residual = true});
-      check({.name = "both",
-             .x = x,
-             .H = 13,
-             .K = 5,
-             .biases = biases,
-             .differences = differences,
-             .scale = true,
-             .residual = true});
-    }
+    for (const bool biases : {true, false})
+      for (const auto& [name, scale, residual] :
+           {std::tuple{"scaled", true, false}, {"residual", false, true}, {"both", true, true}})
+        check({.name = name,
+               .x = x,
+               .H = 13,
+               .K = 5,
+               .biases = biases,
+               .differences = x.rank() == 3 ? 15 : 3,
+               .scale = scale,
+               .residual = residual});
   check({.name = "no rows", .x = {0, 3}, .H = 4, .K = 2, .scale = true, .residual = true});
 }
 
