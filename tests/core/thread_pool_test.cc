@@ -2,6 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#ifdef __linux__
+#include <sched.h>
+#endif
+
 #include <atomic>
 #include <numeric>
 #include <set>
@@ -164,5 +168,36 @@ TEST_CASE("set_threads: between 1 and 1,024") {
   CHECK_THROWS_AS(set_threads(1025), UsageError);
   CHECK(thread_pool().threads() == 1);
 }
+
+#ifdef __linux__
+TEST_CASE("thread pool: beside busy neighbours all tasks run, and threads keep the processors that they may use") {
+  cpu_set_t allowed;
+  REQUIRE(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
+  std::atomic<bool> over{false};
+  std::vector<std::jthread> neighbours;
+  for (int i = 0; i < CPU_COUNT(&allowed); ++i)
+    neighbours.emplace_back([&] {
+      while (!over.load(std::memory_order_relaxed)) continue;
+    });
+  ThreadPool pool(2);
+  std::atomic<int64_t> work{0};
+  for (int job = 0; job < 300; ++job)
+    pool.run(4, [&](int64_t, int) {
+      for (int i = 0; i < 20000; ++i) work.fetch_add(1, std::memory_order_relaxed);
+    });
+  over.store(true);
+  CHECK(work == int64_t{300} * 4 * 20000);
+  // One that is on loan to the caller's processor for a task comes back after it.
+  std::atomic<bool> on_loan{true};
+  for (int job = 0; job < 1000 && on_loan; ++job) {
+    on_loan = false;
+    pool.run(4, [&](int64_t, int) {
+      cpu_set_t mine;
+      if (sched_getaffinity(0, sizeof mine, &mine) != 0 || !CPU_EQUAL(&mine, &allowed)) on_loan = true;
+    });
+  }
+  CHECK_FALSE(on_loan);
+}
+#endif
 
 }  // namespace parabola::thread_pool_test
