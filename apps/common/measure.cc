@@ -16,7 +16,6 @@
 namespace parabola {
 namespace {
 
-constexpr int warm_up_steps = 2;  // the arena has its pages and the threads are awake after these
 constexpr size_t least_steps = 5;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -82,13 +81,18 @@ double Measurement::least() const { return *std::ranges::min_element(seconds); }
 
 Measurement measure(Device device, double least_seconds, const std::function<size_t()>& step) {
   Measurement result;
-  // Before the first step, so that it takes no block of the heap that steps use again and again.
-  result.seconds.reserve(1 << 16);
+  // Before the first step and written to, so that it takes no block of the heap that steps use again and again, and no
+  // fresh page of its own counts as a step's.
+  result.seconds.resize(1 << 16);
+  result.seconds.clear();
   Memory& memory = Memory::of(device);
   const std::optional<size_t> resident_before = status_bytes("VmRSS");
   const size_t lasting_before = lasting_bytes(memory);
-  for (int i = 0; i < warm_up_steps; ++i) step();
+  // After two steps the arena has its pages, the heap its blocks, and the threads are awake. What this function itself
+  // takes from the heap comes between them, not between a step and the next one that is measured.
+  step();
   const bool resident_known = resident_before && reset_resident_peak();
+  step();
   const size_t before = memory.activation_bytes();
   const int64_t faults_before = minor_faults();
   const double begun = now();

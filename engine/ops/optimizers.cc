@@ -118,7 +118,9 @@ void ema_forward(const ForwardArgs& args) {
 void update(const OpDef& op, const Attributes& attributes, const Tensor& norm,
             std::initializer_list<std::span<const Tensor>> kinds) {
   const std::span<const Tensor> gradients = kinds.begin()[1];
-  std::vector<Tensor> inputs = {norm};
+  std::vector<Tensor> inputs;
+  inputs.reserve(1 + kinds.size() * gradients.size());
+  inputs.push_back(norm);
   for (const std::span<const Tensor> tensors : kinds) {
     if (tensors.size() != gradients.size()) {
       fail<ShapeError>(op.name, "got ", tensors.size(), " and ", gradients.size(),

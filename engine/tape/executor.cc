@@ -170,6 +170,13 @@ TensorView view_of(const Tensor& tensor) {
 
 namespace {
 
+std::vector<TensorView> views_of(std::span<const Tensor> tensors) {
+  std::vector<TensorView> views;
+  views.reserve(tensors.size());  // an optimizer has hundreds
+  for (const Tensor& tensor : tensors) views.push_back(view_of(tensor));
+  return views;
+}
+
 // Without a tape: results live as long as the user's handles, nothing is kept.
 std::vector<Tensor> run_untracked(const OpDef& op, std::span<const Tensor> inputs, const Attributes& attributes) {
   Executor& executor = Executor::instance();
@@ -185,10 +192,7 @@ std::vector<Tensor> run_untracked(const OpDef& op, std::span<const Tensor> input
     outputs.push_back(Tensor::empty(spec.shape, spec.dtype, Category::activations, device));
   for (const TensorSpec& spec : layout.auxiliary)
     auxiliary.push_back(Tensor::empty(spec.shape, spec.dtype, Category::activations, device));
-  std::vector<TensorView> in, out, aux;
-  for (const Tensor& t : inputs) in.push_back(view_of(t));
-  for (const Tensor& t : outputs) out.push_back(view_of(t));
-  for (const Tensor& t : auxiliary) aux.push_back(view_of(t));
+  const std::vector<TensorView> in = views_of(inputs), out = views_of(outputs), aux = views_of(auxiliary);
   ForwardArgs args{.attributes = attributes, .inputs = in, .outputs = out, .auxiliary = aux};
   args.random = executor.random_outside_tapes();
   const Cost cost = op.cost ? op.cost(signature).forward : Cost{};

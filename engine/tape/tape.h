@@ -152,8 +152,9 @@ class Tape final : private StorageOwner {
   uint64_t serial_;
   Tape* previous_;
   bool finished_ = false;
+  // Both grow by blocks that every step finds again in the heap, where a vector that doubles would touch fresh pages.
   std::deque<Node> nodes_;
-  std::vector<Value> values_;
+  std::deque<Value> values_;
   std::unordered_multimap<const Storage*, int> leaves_;
   uint64_t clock_ = 0;          // counts uses of storages
   uint64_t replays_ = 0;        // nodes replayed
