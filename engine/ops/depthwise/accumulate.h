@@ -27,8 +27,8 @@ struct Sums {
 // (the source by Spread), and lane i is i vectors behind lane 0; so what is loaded once serves several lanes. Every
 // product of a lane has its own order, which is that of the walk. Factors of the second term are `plane` further.
 template <class T, int Terms, int Lanes, int Run, int Spread>
-void accumulate(const Vector<T>* source, const Link* lanes, Links walk, const Vector<T>* factors, int64_t plane,
-                Sums<T>& sums) {
+[[gnu::always_inline]] inline void accumulate(const Vector<T>* source, const Link* lanes, Links walk,
+                                              const Vector<T>* factors, int64_t plane, Sums<T>& sums) {
   static_assert(Lanes <= Sums<T>::lanes);
   Vector<T> sum[Terms][Lanes];
 #pragma GCC unroll 16
@@ -75,8 +75,8 @@ void accumulate(const Vector<T>* source, const Link* lanes, Links walk, const Ve
 
 // Lanes are pixels, the walk goes over taps.
 template <class T, int Terms>
-void sum_over_taps(const Pass& pass, const Vector<T>* source, const Link* lanes, const Vector<T>* factors,
-                   int64_t plane, Sums<T>& sums) {
+[[gnu::always_inline]] inline void sum_over_taps(const Pass& pass, const Vector<T>* source, const Link* lanes,
+                                                 const Vector<T>* factors, int64_t plane, Sums<T>& sums) {
   const auto run = [&]<int Run, int Spread>() {
     accumulate<T, Terms, pixel_lanes, Run, Spread>(source, lanes, pass.walk, factors, plane, sums);
   };

@@ -59,7 +59,7 @@ class Forward {
         for (int64_t j = 0; j < problem_.rank; ++j) add_product(args, piece, j, tile, group, product);
         for (int i = 0; i < pixel_lanes; ++i) value[i] = multiply_add<T>(scale, product[i], value[i]);
       }
-      for (int i = 0; i < pixel_lanes && pixels[group + i].other >= 0; ++i) y.set(pixels[group + i].other, value[i]);
+      y.set_group(&pixels[group], value, false);
     }
   }
 
@@ -75,7 +75,7 @@ class Forward {
     for (size_t kept = 0; kept < args.auxiliary.size(); ++kept) {
       const ChannelSlice<T> to(args.auxiliary[kept], cut_, piece.block,
                                (j * cut_.images + piece.image) * problem_.any().image_pixels());
-      for (int i = 0; i < pixel_lanes && lanes[i].other >= 0; ++i) to.set(lanes[i].other, sums.term[kept][i]);
+      to.set_group(lanes, sums.term[kept], false);
     }
   }
 

@@ -85,10 +85,7 @@ void add_input_gradient(const Part<T>& part, int64_t block, const Vector<T>* gra
       const Link* lanes = &pass.lanes[group];
       Sums<T> sums;
       sum_over_taps<T, 1>(pass, gradients, lanes, part.flipped + part.first_weight(block), 0, sums);
-      for (int i = 0; i < pixel_lanes && lanes[i].other >= 0; ++i) {
-        const Vector<T> sum = sums.term[0][i];
-        dx.set(lanes[i].other, accumulate ? dx[lanes[i].other] + sum : sum);
-      }
+      dx.set_group(lanes, sums.term[0], accumulate);
     }
   }
 }

@@ -6,6 +6,7 @@
 #include "engine/blas/vector.h"
 #include "engine/core/thread_pool.h"
 #include "engine/ops/conv2d/geometry.h"
+#include "engine/ops/depthwise/tables.h"
 
 namespace parabola::depthwise {
 
@@ -77,10 +78,18 @@ class ChannelSlice {
     if (count_ == vector_lanes<T>) return store_vector(to, value);
     for (int64_t i = 0; i < count_; ++i) to[i] = value[i];
   }
-  template <bool write>
-  void prefetch(int64_t pixel) const {
-    __builtin_prefetch(data_ + pixel * channels_, write, 2);  // 2: into the L2 cache
+  // The values of a group of lanes, stored at the pixels that these name (the last ones may name none), or added.
+  void set_group(const Link* lanes, const Vector<T>* values, bool accumulate) const {
+    if (count_ == vector_lanes<T> && lanes[pixel_lanes - 1].other >= 0 && !accumulate) {
+#pragma GCC unroll 16
+      for (int i = 0; i < pixel_lanes; ++i) store_vector(data_ + lanes[i].other * channels_, values[i]);
+      return;
+    }
+    for (int i = 0; i < pixel_lanes && lanes[i].other >= 0; ++i)
+      set(lanes[i].other, accumulate ? (*this)[lanes[i].other] + values[i] : values[i]);
   }
+  const T* data() const { return data_; }
+  int64_t step() const { return channels_; }  // elements between pixels
 
  private:
   T* data_ = nullptr;
@@ -100,24 +109,27 @@ class Ahead {
   void step() {
     for (int i = 0; i < count_; ++i) {
       Stream& s = streams_[static_cast<size_t>(i)];
-      const int64_t first = s.next, end = std::min(s.pixels, first + s.pixels_in_step);
-      s.next = end;
+      const int64_t pixels = std::min(s.pixels, s.pixels_in_step);
+      s.pixels -= pixels;
       if (s.writes) {
-        for (int64_t pixel = first; pixel < end; ++pixel) s.slice.template prefetch<true>(pixel);
+#pragma GCC unroll 4
+        for (int64_t pixel = 0; pixel < pixels; ++pixel, s.at += s.step) __builtin_prefetch(s.at, true, 2);
       } else {
-        for (int64_t pixel = first; pixel < end; ++pixel) s.slice.template prefetch<false>(pixel);
+#pragma GCC unroll 4
+        for (int64_t pixel = 0; pixel < pixels; ++pixel, s.at += s.step) __builtin_prefetch(s.at, false, 2);
       }
     }
   }
 
  private:
   struct Stream {
-    ChannelSlice<T> slice;
-    int64_t pixels, pixels_in_step, next;
+    const T* at;
+    int64_t step, pixels, pixels_in_step;
     bool writes;
   };
   void add(const ChannelSlice<T>& slice, int64_t pixels, bool writes) {
-    if (slice) streams_[static_cast<size_t>(count_++)] = {slice, pixels, pixels / steps_ + 1, 0, writes};
+    if (slice)
+      streams_[static_cast<size_t>(count_++)] = {slice.data(), slice.step(), pixels, pixels / steps_ + 1, writes};
   }
   std::array<Stream, 3> streams_{};  // x, dy and dx are the most
   int count_ = 0;
