@@ -63,6 +63,23 @@ TEST_CASE("conv2d") {
   check({"no images", {0, 4, 4, 3}, {2, 3, 3, 3}, {}});
 }
 
+TEST_CASE("conv2d: by tiles of patches") {
+  check({"16 outputs, several tiles", {2, 12, 13, 8}, {16, 3, 3, 8}, {.padding = 1}});
+  check({"17 outputs, a tile of one block", {1, 5, 6, 16}, {17, 3, 3, 16}, {.padding = 1}, false});
+  check({"32 outputs, several tiles", {3, 9, 7, 12}, {32, 3, 3, 12}, {.padding = 1}});
+  check({"64 outputs, several tiles", {1, 12, 12, 36}, {64, 3, 3, 36}, {.padding = 1}});
+  check({"65 outputs", {1, 5, 4, 20}, {65, 3, 2, 20}, {.padding = 1}});
+  check({"stride 2, from 16 to 32", {2, 9, 10, 16}, {32, 3, 3, 16}, {.stride = 2, .padding = 1}});
+  check({"1x1, stride 2", {3, 8, 8, 8}, {16, 1, 1, 8}, {.stride = 2}});
+  check({"1x1, padded", {2, 4, 5, 4}, {8, 1, 1, 4}, {.padding = 1}});
+  check({"stride 3, more phases than one launch takes", {1, 11, 10, 4}, {8, 4, 4, 4}, {.stride = 3, .padding = 1}});
+  check({"stride 2, dilation 3", {1, 12, 13, 4}, {4, 3, 3, 4}, {.stride = 2, .padding = 2, .dilation = 3}});
+  check({"groups 2 of 4 channels", {2, 6, 5, 8}, {8, 3, 3, 4}, {.padding = 1, .groups = 2}});
+  check({"groups 3 of 40 outputs", {1, 6, 5, 6}, {120, 3, 3, 2}, {.padding = 1, .groups = 3}});
+  check({"patches of seven rows", {1, 14, 15, 3}, {16, 7, 7, 3}, {.stride = 2, .padding = 3}});
+  check({"as many pixels as two parts and a rest", {1, 10, 10, 4}, {4, 3, 3, 4}, {.padding = 1}});
+}
+
 TEST_CASE("conv2d: by Winograd's algorithm") {
   check({"even sides", {2, 6, 4, 16}, {16, 3, 3, 16}, {.padding = 1}});
   check({"odd sides", {2, 5, 7, 16}, {32, 3, 3, 16}, {.padding = 1}, false});

@@ -1,4 +1,4 @@
-// conv2d on CUDA: columns of a chunk, and cuBLAS.
+// conv2d on CUDA.
 #include "engine/ops/conv2d/conv2d.h"
 
 #include "engine/ops/conv2d/convolve.cuh"
@@ -30,24 +30,28 @@ void backward(const BackwardArgs& args) {
                            args.output_gradients[0].data<T>(), gradients, args.workspace);
 }
 
-size_t workspace(const Signature& s, bool with_columns, bool with_bias) {
+size_t forward_workspace(const Signature& s) {
   const ConvGeometry g = geometry_of(s.attributes, s.shape(0), s.shape(1));
-  return s.dtype() == DType::f64 ? device_convolve_workspace<double>(g, with_columns, with_bias)
-                                 : device_convolve_workspace<float>(g, with_columns, with_bias);
+  return s.dtype() == DType::f64 ? device_convolve_workspace<double>(g) : device_convolve_workspace<float>(g);
 }
 
-const CudaKernels registered(
-    conv2d_op, {.kernels = {[](const ForwardArgs& a) {
-                              dispatch_float(a.inputs[0].dtype, "conv2d", [&]<class T>() { forward<T>(a); });
-                            },
-                            [](const BackwardArgs& a) {
-                              dispatch_float(a.output_gradients[0].dtype, "conv2d", [&]<class T>() { backward<T>(a); });
-                            }},
-                .forward_workspace = [](const Signature& s) { return workspace(s, true, false); },
-                .backward_workspace =
-                    [](const Signature& s) {
-                      return workspace(s, s.wants_gradient(0) || s.wants_gradient(1), s.wants_gradient(2));
-                    }});
+size_t backward_workspace(const Signature& s) {
+  const ConvGeometry g = geometry_of(s.attributes, s.shape(0), s.shape(1));
+  const auto bytes =
+      s.dtype() == DType::f64 ? device_convolve_backward_workspace<double> : device_convolve_backward_workspace<float>;
+  return bytes(g, s.wants_gradient(0), s.wants_gradient(1), s.wants_gradient(2));
+}
+
+const CudaKernels registered(conv2d_op, {.kernels = {[](const ForwardArgs& a) {
+                                                       dispatch_float(a.inputs[0].dtype, "conv2d",
+                                                                      [&]<class T>() { forward<T>(a); });
+                                                     },
+                                                     [](const BackwardArgs& a) {
+                                                       dispatch_float(a.output_gradients[0].dtype, "conv2d",
+                                                                      [&]<class T>() { backward<T>(a); });
+                                                     }},
+                                         .forward_workspace = forward_workspace,
+                                         .backward_workspace = backward_workspace});
 
 }  // namespace
 }  // namespace parabola::conv2d_cuda

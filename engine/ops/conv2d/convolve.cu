@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/ops/conv2d/implicit.cuh"
+
 namespace parabola {
 
 // The bias is what the product is added to, as in device_affine: y is still in the cache then.
@@ -40,6 +42,7 @@ ConvChunks convolution_chunks(const ConvGeometry& g) { return {g, column_element
 template <class T>
 void device_convolve(DeviceStream stream, const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y,
                      T* columns) {
+  if (without_columns<T>(g)) return device_implicit_forward(stream, g, x, weight, bias, y);
   const ConvChunks chunks = convolution_chunks(g);
   for (int64_t i = 0; i < chunks.number(); ++i) {
     const ConvChunk chunk = chunks[i];
@@ -48,10 +51,11 @@ void device_convolve(DeviceStream stream, const ConvGeometry& g, const T* x, con
   }
 }
 
+namespace {
+
 template <class T>
-void device_convolve_backward(DeviceStream stream, const ConvGeometry& g, const T* x, const T* weight, const T* dy,
-                              const ConvGradients<T>& gradients, std::byte* workspace) {
-  T* columns = reinterpret_cast<T*>(workspace);
+void gradients_by_columns(DeviceStream stream, const ConvGeometry& g, const T* x, const T* weight, const T* dy,
+                          const ConvGradients<T>& gradients, T* columns) {
   const ConvChunks chunks = convolution_chunks(g);
   for (int64_t i = 0; i < chunks.number() && (gradients.dx || gradients.dw); ++i) {
     const ConvChunk chunk = chunks[i];
@@ -62,14 +66,34 @@ void device_convolve_backward(DeviceStream stream, const ConvGeometry& g, const 
     if (gradients.dx)
       device_input_gradient(stream, g, chunk, rows, weight, gradients.dx, gradients.accumulate_dx, columns);
   }
+}
+
+}  // namespace
+
+template <class T>
+void device_convolve_backward(DeviceStream stream, const ConvGeometry& g, const T* x, const T* weight, const T* dy,
+                              const ConvGradients<T>& gradients, std::byte* workspace) {
+  T* scratch = reinterpret_cast<T*>(workspace);
+  if (!without_columns<T>(g)) {
+    gradients_by_columns(stream, g, x, weight, dy, gradients, scratch);
+  } else {
+    if (gradients.dw) device_implicit_weight_gradient(stream, g, x, dy, gradients.dw, gradients.accumulate_dw, scratch);
+    if (gradients.dx) device_implicit_input_gradient(stream, g, dy, weight, gradients.dx, gradients.accumulate_dx);
+  }
   if (gradients.db) device_bias_gradient(stream, dy, g.pixels(), g.K, gradients.db, gradients.accumulate_db, workspace);
 }
 
 template <class T>
-size_t device_convolve_workspace(const ConvGeometry& g, bool with_columns, bool with_bias) {
-  const int64_t columns = with_columns ? convolution_chunks(g).most_pixels(g) * column_elements(g) : 0;
-  const size_t bias = with_bias ? device_bias_gradient_workspace<T>(g.pixels(), g.K) : 0;
-  return std::max(static_cast<size_t>(columns) * sizeof(T), bias);
+size_t device_convolve_workspace(const ConvGeometry& g) {
+  if (without_columns<T>(g)) return 0;
+  return static_cast<size_t>(convolution_chunks(g).most_pixels(g) * column_elements(g)) * sizeof(T);
+}
+
+template <class T>
+size_t device_convolve_backward_workspace(const ConvGeometry& g, bool dx, bool dw, bool db) {
+  const size_t parts = dw ? static_cast<size_t>(implicit_weight_gradient_elements(g)) * sizeof(T) : 0;
+  const size_t products = without_columns<T>(g) ? parts : dx || dw ? device_convolve_workspace<T>(g) : 0;
+  return std::max(products, db ? device_bias_gradient_workspace<T>(g.pixels(), g.K) : 0);
 }
 
 #define PARABOLA_CONVOLVE(T)                                                                                         \
@@ -82,7 +106,8 @@ size_t device_convolve_workspace(const ConvGeometry& g, bool with_columns, bool 
   template void device_convolve(DeviceStream, const ConvGeometry&, const T*, const T*, const T*, T*, T*);            \
   template void device_convolve_backward(DeviceStream, const ConvGeometry&, const T*, const T*, const T*,            \
                                          const ConvGradients<T>&, std::byte*);                                       \
-  template size_t device_convolve_workspace<T>(const ConvGeometry&, bool, bool);
+  template size_t device_convolve_workspace<T>(const ConvGeometry&);                                                 \
+  template size_t device_convolve_backward_workspace<T>(const ConvGeometry&, bool, bool, bool);
 PARABOLA_CONVOLVE(float)
 PARABOLA_CONVOLVE(double)
 

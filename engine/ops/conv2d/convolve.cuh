@@ -1,5 +1,6 @@
-// The three passes of a convolution on CUDA, for all ops that contain one: of a chunk, and of the batch. `columns` has
-// room for column_elements() of the chunk's pixels; y and dy are the chunk's own rows, x and dx the batch.
+// The three passes of a convolution on CUDA, for all ops that contain one: of a chunk by columns and cuBLAS, and of the
+// batch, mostly without columns (implicit.cuh). `columns` has room for column_elements() of the chunk's pixels; y and
+// dy are the chunk's own rows, x and dx the batch.
 #pragma once
 #include "engine/ops/affine.cuh"
 #include "engine/ops/conv2d/columns.cuh"
@@ -22,7 +23,7 @@ template <class T>
 void device_input_gradient(DeviceStream stream, const ConvGeometry& g, const ConvChunk& chunk, const T* dy,
                            const T* weight, T* dx, bool accumulate, T* columns);
 
-// The chunks in which conv2d goes through the batch.
+// The chunks in which a convolution by columns goes through the batch.
 ConvChunks convolution_chunks(const ConvGeometry& g);
 
 // y = x * weight + bias (null: none).
@@ -41,8 +42,10 @@ template <class T>
 void device_convolve_backward(DeviceStream stream, const ConvGeometry& g, const T* x, const T* weight, const T* dy,
                               const ConvGradients<T>& gradients, std::byte* workspace);
 
-// Bytes for either: of columns, and of the bias's gradient where that is wanted.
+// Bytes of workspace for them: of columns or partial sums, and of the bias's gradient, by which gradients are wanted.
 template <class T>
-size_t device_convolve_workspace(const ConvGeometry& g, bool with_columns, bool with_bias);
+size_t device_convolve_workspace(const ConvGeometry& g);
+template <class T>
+size_t device_convolve_backward_workspace(const ConvGeometry& g, bool dx, bool dw, bool db);
 
 }  // namespace parabola

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/ops/conv2d/implicit.cuh"
 #include "engine/ops/quadratic_stack.cuh"
 
 namespace parabola::factors {
@@ -9,14 +10,15 @@ namespace {
 
 KernelStack stack_of(const Problem& p) { return {p.parts.factors(), p.J, p.K, p.stacked.groups, p.stacked.depth()}; }
 
-// For the factors; where the linear kernel has the same chunks and patches, one set of columns serves both. Otherwise
-// it runs by itself: in either case its products are those of conv2d, bit by bit.
+// For the factors; where the linear kernel has the same chunks and patches, and conv2d computes it by columns, one set
+// of them serves both. Otherwise it runs by itself: in either case its products are those of conv2d, bit by bit.
 ConvChunks factor_chunks(const Problem& p, int64_t extra) {
   return {p.stacked, std::max(column_elements(p.stacked), p.stacked.K + extra)};
 }
 
+template <class T>
 bool shares_columns(const Problem& p, const ConvChunks& chunks) {
-  return p.same_patches() && chunks == convolution_chunks(*p.linear);
+  return p.same_patches() && chunks == convolution_chunks(*p.linear) && !without_columns<T>(*p.linear);
 }
 
 template <class T>
@@ -24,7 +26,7 @@ struct ForwardScratch {
   T *kernels, *products, *term, *columns;
   ForwardScratch(Scratch& scratch, const Problem& p, int variant, int64_t extra) {
     const int64_t pixels = factor_chunks(p, extra).most_pixels(p.stacked);
-    const size_t linear = p.linear ? device_convolve_workspace<T>(*p.linear, true, false) : 0;
+    const size_t linear = p.linear ? device_convolve_workspace<T>(*p.linear) : 0;
     kernels = scratch.take<T>(p.kernel_elements());
     products = scratch.take<T>(variant == 0 ? pixels * p.stacked.K : 0);
     term = scratch.take<T>(pixels * extra);
@@ -40,10 +42,10 @@ struct BackwardScratch {
     const bool any = wanted.products || wanted.squares;
     const int64_t pixels = any ? factor_chunks(p, extra).most_pixels(p.stacked) : 0;
     const size_t columns_bytes = static_cast<size_t>(pixels * column_elements(p.stacked)) * sizeof(T);
-    const size_t linear_bytes = p.linear
-                                    ? device_convolve_workspace<T>(*p.linear, wanted.x || wanted.weight, wanted.bias)
-                                : wanted.bias ? device_bias_gradient_workspace<T>(p.stacked.pixels(), p.outputs)
-                                              : 0;
+    const size_t linear_bytes =
+        p.linear      ? device_convolve_backward_workspace<T>(*p.linear, wanted.x, wanted.weight, wanted.bias)
+        : wanted.bias ? device_bias_gradient_workspace<T>(p.stacked.pixels(), p.outputs)
+                      : 0;
     kernels = scratch.take<T>(wanted.products ? p.kernel_elements() : 0);
     kernel_gradients = scratch.take<T>(wanted.factors ? p.kernel_elements() : 0);
     gradients = scratch.take<T>(wanted.products ? pixels * p.stacked.K : 0);
@@ -67,7 +69,7 @@ void device_forward(const Problem& p, const ForwardArgs& args, int64_t extra, co
   if (p.J > 0) device_stack<T>(args.stream, stack_of(p), {input(first_factor), input(input_b)}, mine.kernels);
 
   const ConvChunks chunks = factor_chunks(p, extra);
-  const bool shared = shares_columns(p, chunks);
+  const bool shared = shares_columns<T>(p, chunks);
   if (p.linear && !shared) device_convolve(args.stream, *p.linear, x, weight, bias, y, mine.columns);
   if (!p.linear)  // the bias alone, or zeros
     launch_on_columns(affine_start<T>, args.stream, p.stacked.pixels(), p.outputs, bias, y, p.stacked.pixels(),

@@ -27,8 +27,10 @@ struct DeviceBuffers {
     gradient = scratch.take<T>(backward ? g.K * g.depth() : 0);
     sums = scratch.take<T>(backward ? 2 * g.K : 0);
     statistics = scratch.take<T>(2 * g.K);
-    const size_t most = std::max(device_convolve_workspace<T>(g, true, false),
-                                 backward ? products.workspace<T>(6) : device_column_moments_workspace(matrix));
+    const size_t convolve = std::max(device_convolve_workspace<T>(g),
+                                     backward ? device_convolve_backward_workspace<T>(g, true, true, false) : 0);
+    const size_t most =
+        std::max(convolve, backward ? products.workspace<T>(6) : device_column_moments_workspace(matrix));
     tools = scratch.take<std::byte>(static_cast<int64_t>(most));
   }
 };
