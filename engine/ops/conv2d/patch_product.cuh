@@ -18,16 +18,23 @@ struct PatchTile {
   static constexpr int blocks = blocks_;
   static constexpr int pixel_lanes = pixels / thread_pixels, channel_lanes = channels / thread_channels;
   static constexpr int slice_threads = pixel_lanes * channel_lanes, slices = threads / slice_threads;
-  // In shared memory rows are padded so that neither 8 pixels read together nor the writers meet in a bank.
-  static constexpr int patch_stride = product_chunk + 4, weight_stride = channels + 4;
-  static constexpr int stage = pixels * patch_stride + product_chunk * weight_stride;
-  static_assert(threads % slice_threads == 0 && slices * 4 <= product_chunk);
+  // In shared memory: patches [pixels][chunk], see patch_place, and weights [chunk][channels], their rows padded so
+  // that fewer of the threads that write them meet in a bank.
+  static constexpr int weight_stride = channels + 4, first_weight = pixels * product_chunk;
+  static constexpr int stage = first_weight + product_chunk * weight_stride;
+  static_assert(pixel_lanes % 8 == 0 && threads % slice_threads == 0 && slices * 4 <= product_chunk);
 
   template <class T>
   static constexpr size_t shared_bytes() {
     return pixels * sizeof(PatchPixel) + std::max(2 * stage, slices / 2 * pixels * channels) * sizeof(T);
   }
 };
+
+// Where a pixel's value of a chunk is. Its four fours are in another order for every other pixel: so neither 8 pixels
+// whose same values are read together meet in a bank, nor those that are written together.
+__device__ inline int patch_place(int pixel, int value) {
+  return pixel * product_chunk + 4 * (value / 4 ^ pixel / 2 % 4) + value % 4;
+}
 
 // One convolution of a product: its pixels, whose results are those at (y_row + i * y_stride, y_column + j * y_stride).
 struct PatchPhase {
@@ -68,7 +75,7 @@ template <class T, class Tile, int width>
 struct ProductLoads {
   static constexpr int units = product_chunk / width, rows = Tile::threads / units;
   static constexpr int patch_loads = Tile::pixels / rows, weight_loads = (Tile::channels + rows - 1) / rows;
-  static_assert(Tile::pixels % rows == 0);
+  static_assert(Tile::pixels % rows == 0 && rows % 8 == 0);
   Values<T, width> patches[patch_loads], weights[weight_loads];
   PatchPlace place;
   int unit, row;
@@ -104,8 +111,8 @@ struct ProductLoads {
   __device__ void store(T* stage) const {
 #pragma unroll
     for (int i = 0; i < patch_loads; ++i)
-      store_values(stage + (row + i * rows) * Tile::patch_stride + unit * width, patches[i]);
-    T* to = stage + Tile::pixels * Tile::patch_stride + unit * width * Tile::weight_stride + row;
+      store_values(stage + patch_place(row, unit * width) + i * rows * product_chunk, patches[i]);
+    T* to = stage + Tile::first_weight + unit * width * Tile::weight_stride + row;
 #pragma unroll
     for (int i = 0; i < weight_loads; ++i) {
       if (Tile::channels % rows != 0 && row >= Tile::channels) continue;
@@ -132,14 +139,14 @@ struct ProductSums {
 
   // Adds the slice's part of a chunk: every slices-th four values of the patches, in their order.
   __device__ void add(const T* stage) {
-    const T* weights = stage + Tile::pixels * Tile::patch_stride;
+    const T* weights = stage + Tile::first_weight;
 #pragma unroll
     for (int first = 0; first < product_chunk; first += 4 * Tile::slices) {
       const int depth = first + 4 * slice;
       Values<T, 4> a[thread_pixels];
 #pragma unroll
       for (int i = 0; i < thread_pixels; ++i)
-        a[i] = load_values<4>(stage + (pixel + i * Tile::pixel_lanes) * Tile::patch_stride + depth);
+        a[i] = load_values<4>(stage + patch_place(pixel, depth) + i * Tile::pixel_lanes * product_chunk);
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
 #pragma unroll
