@@ -71,16 +71,17 @@ void with_weight_tile(int64_t outputs, const Use& use) {
   use.template operator()<WeightTile<64, 1>>();
 }
 
-// As many parts as give a large chip's multiprocessors three blocks each, but of some 200 pixels at least: a part ends
-// with work that does not depend on its length.
-constexpr int64_t wanted_blocks = on_emulated_grid ? 6 : 3 * 132, least_steps = on_emulated_grid ? 1 : 4;
+// As many parts as give a large chip's multiprocessors four blocks each, two at a time, and not one more, which would
+// take as long as all before it; but of some 200 pixels at least: a part ends with work that does not depend on its
+// length.
+constexpr int64_t most_blocks = on_emulated_grid ? 6 : 4 * 132, least_steps = on_emulated_grid ? 1 : 4;
 
 template <class Tile>
-WeightProduct weight_product(const ConvGeometry& g, int64_t blocks = wanted_blocks) {
+WeightProduct weight_product(const ConvGeometry& g) {
   const auto up = [](int64_t count, int64_t size) { return (count + size - 1) / size; };
   const int64_t tiles = up(g.depth(), Tile::depth) * up(g.group_outputs(), Tile::outputs) * g.groups;
   const int64_t steps = std::max<int64_t>(1, up(g.pixels(), part_step));
-  const int64_t part_steps = up(steps, std::min(up(blocks, tiles), up(steps, least_steps)));
+  const int64_t part_steps = up(steps, std::min(std::max<int64_t>(1, most_blocks / tiles), up(steps, least_steps)));
   const auto i = [](int64_t value) { return static_cast<int>(value); };
   return {{i(g.H), i(g.W), i(g.C), i(g.group_inputs()), i(g.stride), i(g.dilation)},
           {forward_sampling(g), g.groups},

@@ -88,20 +88,17 @@ void launch_product(DeviceStream stream, const PatchProduct& p, int phases, cons
 }
 
 // Tiles from the one that computes fastest to the one that makes most blocks: the first whose blocks fill a large chip
-// (the H100 has 132 multiprocessors), and of whose channels the last tile does not leave half idle. A thread's 8 x 8
-// results take more registers than there are in double.
+// (the H100 has 132 multiprocessors), and of whose channels the last tile does not leave half idle.
 constexpr int64_t chip_blocks = on_emulated_grid ? 2 : 120;
 
 template <class T, class Use>
 void with_product_tile(int64_t pixels, int64_t groups, int64_t outputs, const Use& use) {
-  constexpr int wide = sizeof(T) > 4 ? 4 : 8;
   const auto fill_chip = [&](int64_t tile_pixels, int64_t tile_channels) {
     return (pixels + tile_pixels - 1) / tile_pixels * groups * ((outputs + tile_channels - 1) / tile_channels) >=
            chip_blocks;
   };
   if (outputs <= 16 && fill_chip(256, 16)) return use.template operator()<PatchTile<256, 16, 4, 256, 2>>();
-  if ((outputs - 1) % 64 >= 32 && fill_chip(128, 64))
-    return use.template operator()<PatchTile<128, 64, wide, 128 * 8 / wide, 3>>();
+  if ((outputs - 1) % 64 >= 32 && fill_chip(128, 64)) return use.template operator()<PatchTile<128, 64, 4, 256, 2>>();
   if (outputs > 16 && fill_chip(128, 32)) return use.template operator()<PatchTile<128, 32, 4, 256, 2>>();
   use.template operator()<PatchTile<64, 32, 4, 256, 2>>();
 }
