@@ -37,9 +37,12 @@ __device__ void write_results(const PatchProduct& p, const ProductSums<T, Tile>&
   }
 }
 
+template <class T, class Tile>
+constexpr int product_blocks = sizeof(T) > 4 ? 1 : Tile::blocks;
+
 // Grid: channel tiles, which share their patches, groups and pixel tiles; phases.
 template <class T, class Tile, int width>
-__global__ void __launch_bounds__(Tile::threads, sizeof(T) > 4 ? 1 : Tile::blocks)
+__global__ void __launch_bounds__(Tile::threads, product_blocks<T, Tile>)
     conv2d_patch_product(PatchProduct p, const T* x, const T* weight, const T* bias, T* y, bool accumulate,
                          bool vectors) {
   const PatchPhase phase = p.phases[blockIdx.y];
