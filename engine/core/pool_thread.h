@@ -22,6 +22,7 @@ class PoolThread {
   // By the thread itself: before all else; at the beginning and the end of a task.
   void begin() {
     pthread_getcpuclockid(pthread_self(), &clock_);
+    sched_getaffinity(0, sizeof allowed_, &allowed_);  // now: later the mask may be one of those set below
     thread_.store(gettid(), std::memory_order_release);
   }
   void set_busy(bool busy) { busy_.store(busy, std::memory_order_relaxed); }
@@ -33,23 +34,19 @@ class PoolThread {
   // By the same: the thread goes on where this one runs, until return_brought(), which it calls after a task.
   void bring_here() {
     const pid_t thread = thread_.load(std::memory_order_acquire);
-    if (brought_.load() || sched_getaffinity(thread, sizeof allowed_, &allowed_) != 0) return;
+    if (brought_.load() || thread == 0) return;
     cpu_set_t here;
     CPU_ZERO(&here);
     CPU_SET(static_cast<size_t>(sched_getcpu()), &here);
     if (sched_setaffinity(thread, sizeof here, &here) == 0) brought_.store(true);
   }
   void return_brought() {
-    if (!brought_.load(std::memory_order_acquire)) return;
-    leave_processor(allowed_);
-    brought_.store(false);
+    if (brought_.load(std::memory_order_acquire)) leave_processor();
   }
 
   // This thread leaves the processor that it runs on, if a pool of `threads` can have one for each.
-  static void leave_processor(size_t threads) {
-    cpu_set_t allowed;
-    const bool known = sched_getaffinity(0, sizeof allowed, &allowed) == 0;
-    if (known && static_cast<size_t>(CPU_COUNT(&allowed)) >= threads) leave_processor(allowed);
+  void leave_processor(size_t threads) {
+    if (static_cast<size_t>(CPU_COUNT(&allowed_)) >= threads) leave_processor();
   }
 
  private:
@@ -59,11 +56,12 @@ class PoolThread {
     clock_gettime(clock_, &time);
     return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
   }
-  static void leave_processor(const cpu_set_t& allowed) {
-    cpu_set_t others = allowed;
+  void leave_processor() {
+    brought_.store(false);
+    cpu_set_t others = allowed_;
     CPU_CLR(static_cast<size_t>(sched_getcpu()), &others);
     if (CPU_COUNT(&others) > 0) sched_setaffinity(0, sizeof others, &others);
-    sched_setaffinity(0, sizeof allowed, &allowed);
+    sched_setaffinity(0, sizeof allowed_, &allowed_);
   }
 
   std::atomic<bool> busy_{false}, brought_{false};
@@ -85,7 +83,7 @@ class PoolThread {
   bool has_stalled() const { return false; }
   void bring_here() {}
   void return_brought() {}
-  static void leave_processor(size_t) {}
+  void leave_processor(size_t) {}
 };
 
 #endif

@@ -115,7 +115,7 @@ struct ThreadPool::State {
       if (stop.load()) return;
       seen = job_of(ticket.load(std::memory_order_acquire));
       if (current_processor() == callers_processor.load(std::memory_order_relaxed))
-        PoolThread::leave_processor(threads.size());
+        threads[static_cast<size_t>(worker)].leave_processor(threads.size());
       work(seen, worker);
     }
   }
