@@ -34,7 +34,8 @@ class PoolThread {
   // By the same: the thread goes on where this one runs, until return_brought(), which it calls after a task.
   void bring_here() {
     const pid_t thread = thread_.load(std::memory_order_acquire);
-    if (brought_.load() || thread == 0) return;
+    // Without its own mask (more processors than a cpu_set_t names) it could not be let go again.
+    if (brought_.load() || thread == 0 || CPU_COUNT(&allowed_) == 0) return;
     cpu_set_t here;
     CPU_ZERO(&here);
     CPU_SET(static_cast<size_t>(sched_getcpu()), &here);

@@ -1,5 +1,6 @@
 #include "engine/core/thread_pool.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -104,7 +105,8 @@ struct ThreadPool::State {
   }
 
   void loop(int worker) {
-    threads[static_cast<size_t>(worker)].begin();
+    PoolThread& self = threads[static_cast<size_t>(worker)];
+    self.begin();
     for (uint64_t seen = 0;;) {
       const auto is_new = [&] { return job_of(ticket.load(std::memory_order_acquire)) != seen || stop.load(); };
       for (int i = 0; i < spin_rounds && !is_new(); ++i) pause();
@@ -115,13 +117,13 @@ struct ThreadPool::State {
       if (stop.load()) return;
       seen = job_of(ticket.load(std::memory_order_acquire));
       if (current_processor() == callers_processor.load(std::memory_order_relaxed))
-        threads[static_cast<size_t>(worker)].leave_processor(threads.size());
+        self.leave_processor(threads.size());
       work(seen, worker);
     }
   }
 };
 
-ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>(threads)) {}
+ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>(std::max(1, threads))) {}
 
 ThreadPool::~ThreadPool() = default;
 
