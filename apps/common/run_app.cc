@@ -57,11 +57,11 @@ void warm_heap() {
 }  // namespace
 
 int run_app(const std::function<void()>& body) {
-  warm_heap();
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
   occupy_standard_streams();
   try {
+    warm_heap();
     body();
   } catch (const UsageError& error) {
     return report(input_wrong, error.what());
