@@ -451,10 +451,11 @@ template <class T>
 void gemm(int64_t m, int64_t n, int64_t k, const Factor<T>& a, const Factor<T>& b, T* c, bool accumulate,
           T* workspace) {
   const Cut cut(m, n, k, a.transposed);
-  const int64_t parts = cut.parts;
-  thread_pool().run(parts * cut.tiles.number(), [&](int64_t task, int) {
-    const auto [i, j, height, width] = cut.tiles.at(task / parts);
-    const int64_t part = task % parts, k0 = parts == 1 ? 0 : cut.inner.begin(part);
+  const int64_t parts = cut.parts, tiles = cut.tiles.number();
+  // Parts one after the other: a thread's share are neighbouring rows of both factors, often ones that it has written.
+  thread_pool().run(parts * tiles, [&](int64_t task, int) {
+    const auto [i, j, height, width] = cut.tiles.at(task % tiles);
+    const int64_t part = task / tiles, k0 = parts == 1 ? 0 : cut.inner.begin(part);
     T* out = parts == 1 ? c : workspace + part * m * n;
     tile_product(height, width, parts == 1 ? k : cut.inner.length(part), a.at(i, k0), b.at(k0, j), out + i * n + j, n,
                  parts == 1 && accumulate);

@@ -1,6 +1,7 @@
 // One pool of threads for the whole engine. Work comes as numbered tasks with fixed boundaries, more of them than
-// threads; threads take the next one as they become free, so a thread that is slowed by a neighbour on the machine
-// holds nobody up. Which thread runs a task has no influence on any result.
+// threads; a thread begins with a share of neighbouring ones and then helps others with theirs, so a thread that is
+// slowed by a neighbour on the machine holds nobody up. Which thread runs a task, and when, has no influence on any
+// result.
 #pragma once
 #include <algorithm>
 #include <cstdint>

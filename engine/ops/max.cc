@@ -50,7 +50,7 @@ void backward(const BackwardArgs& args) {
   const T* dy = args.output_gradients[0].data<T>();
   const int32_t* where = args.auxiliary[0].data<int32_t>();
   const int64_t step = groups.results.step_a();
-  if (!args.accumulates(0)) std::fill_n(dx.data<T>(), dx.shape.elements(), T(0));
+  if (!args.accumulates(0)) fill_zeros(dx.data<T>(), dx.shape.elements());
   groups.results.each_row([=, to = dx.data<T>()](int64_t i, int64_t at, int64_t, int64_t results) {
     for (int64_t r = 0; r < results; ++r) to[at + r * step + where[i + r]] += dy[i + r];
   });

@@ -10,7 +10,7 @@ template <class T>
 void forward(const ForwardArgs& args) {
   const TensorView &x = args.inputs[0], &y = args.outputs[0];
   const Strides in_y = strides_of(y.shape);
-  std::fill_n(y.data<T>(), y.shape.elements(), T(0));
+  fill_zeros(y.data<T>(), y.shape.elements());
   copy_along(Walk(x.shape, strides_of(x.shape), in_y), x.data<T>(),
              y.data<T>() + place_of(args.attributes.get<PadAttributes>().before, in_y));
 }

@@ -35,7 +35,7 @@ template <class T>
 void backward(const BackwardArgs& args) {
   const TensorView &dy = args.output_gradients[0], &dx = args.input_gradients[0];
   const Places p = places(dx.shape, dy.shape, args.attributes.get<SliceAttributes>());
-  if (!args.accumulates(0)) std::fill_n(dx.data<T>(), dx.shape.elements(), T(0));
+  if (!args.accumulates(0)) fill_zeros(dx.data<T>(), dx.shape.elements());
   copy_along(Walk(dy.shape, p.in_slice, p.in_x), dy.data<T>(), dx.data<T>() + p.first, args.accumulates(0));
 }
 

@@ -102,6 +102,12 @@ class Walk {
   int64_t elements_;
 };
 
+// Zeros, on all threads: what a thread writes lies near it when it fills in the rest.
+template <class T>
+void fill_zeros(T* to, int64_t count) {
+  parallel_for(count, elementwise_grain, [=](int64_t begin, int64_t end) { std::fill(to + begin, to + end, T(0)); });
+}
+
 // to[b] = from[a], or += where `accumulate`, for all pairs of a walk; no two of which may share b.
 template <class T>
 void copy_along(const Walk& walk, const T* from, T* to, bool accumulate = false) {
