@@ -52,6 +52,17 @@ template <class T>
   return value - Vector<T>{};
 }
 
+// The value in a register: a compiler that folds a load into each instruction which uses it loads it as many times.
+template <class T>
+[[gnu::always_inline]] inline Vector<T> in_register(Vector<T> value) {
+#if defined(__AVX__)
+  asm("" : "+v"(value));
+#elif defined(__aarch64__)
+  asm("" : "+w"(value));
+#endif
+  return value;
+}
+
 // x * y + sum, rounded once. clang makes one instruction of the expression; g++ does so of a loop, but not of one
 // within others that are unrolled, so x86-64's are named.
 template <class T>

@@ -1,5 +1,5 @@
+#include "engine/ops/depthwise/gradients.h"
 #include "engine/ops/depthwise/kernels.h"
-#include "engine/ops/depthwise/part.h"
 
 namespace parabola::depthwise {
 namespace {
@@ -66,19 +66,18 @@ class Backward {
     Vector<T>* sums = sums_ + cut_.sum_of(piece) * sums_size_;
     if (cut_.starts_sum(piece)) clear<T>(sums, sums_size_);
     const ChannelSlice<T> x = x_of(piece), dx = dx_of(piece), dy = dy_of(piece);
-    if (x) fill_tile(x, g.H, g.W, tile_, tile);
+    if (x && (factors_ || !in_one_pass(linear_, x))) fill_tile(x, g.H, g.W, tile_, tile);
     if (linear_) fill_tile(dy, g.Ho, g.Wo, linear_.tables.gradient, of_linear);
     if (factors_) fill_products(args, piece, dy, tile, of_factors);
-
     if (wants(input_bias)) add_bias_gradient(dy, sums);
-    if (wants(input_weight)) add_weight_gradient<T, 1>(linear_, tile, of_linear, sums + 1);
-    for (int64_t plane = 0; plane < factors_.planes; plane += 2)
-      add_pair_gradients(tile, of_factors + plane * factors_.plane_size(),
-                         sums + first_factor_sum_ + plane * factors_.taps);
-    if (!dx) return;
-    const bool accumulate = args.accumulates(input_x);
-    if (linear_) add_input_gradient(linear_, piece.block, of_linear, dx, accumulate, ahead);
-    if (factors_) add_input_gradient(factors_, piece.block, of_factors, dx, accumulate || linear_, ahead);
+    // The factors' part of dx first: its sum goes on from plane to plane in dx.
+    Work<T> work{piece.block, x, dx, tile, of_factors, args.accumulates(input_x), &ahead};
+    if (factors_)
+      add_gradients(factors_, work, [&](int64_t plane) {
+        return wants(plane % 2 == 0 ? input_a : input_b) ? sums + first_factor_sum_ + plane * factors_.taps : nullptr;
+      });
+    work.gradients = of_linear, work.accumulate |= static_cast<bool>(factors_);
+    if (linear_) add_gradients(linear_, work, [&](int64_t) { return wants(input_weight) ? sums + 1 : nullptr; });
   }
 
   // The gradient tiles of the factors, from what forward kept of a and b or, computed like there, from x.
@@ -94,7 +93,7 @@ class Backward {
       for (; count < pixel_lanes && lanes[count].other >= 0; ++count) g[count] = scale * dy[lanes[count].other];
       for (int64_t j = 0; j < problem_.rank; ++j) {
         const Sums<T> factors =
-            kept_ ? kept_factors(args, piece, j, lanes, count) : computed_factors(pass, piece, j, lanes, tile);
+            kept_ ? kept_factors(args, piece, j, lanes, count) : computed_factors(pass, piece, j, group, tile);
         Vector<T>*for_a = gradients + 2 * j * size, *for_b = for_a + size;
         for (int i = 0; i < count; ++i) {
           const int32_t place = factors_.tables.places[static_cast<size_t>(lanes[i].other)];
@@ -116,13 +115,13 @@ class Backward {
     return factors;
   }
 
-  Sums<T> computed_factors(const Pass& pass, Piece piece, int64_t j, const Link* lanes, const Vector<T>* tile) const {
+  Sums<T> computed_factors(const Pass& pass, Piece piece, int64_t j, size_t group, const Vector<T>* tile) const {
     Sums<T> factors;
     const Vector<T>* weights = factors_.weights + factors_.first_weight(piece.block, 2 * j);
     if (needs_a_ && needs_b_) {
-      sum_over_taps<T, 2>(pass, tile, lanes, weights, factors_.taps, factors);
+      sum_over_taps<T, 2>(pass, tile, group, weights, factors_.taps, factors);
     } else {
-      sum_over_taps<T, 1>(pass, tile, lanes, weights + (needs_a_ ? 0 : factors_.taps), 0, factors);
+      sum_over_taps<T, 1>(pass, tile, group, weights + (needs_a_ ? 0 : factors_.taps), 0, factors);
       if (needs_b_) std::copy_n(factors.term[0], pixel_lanes, factors.term[1]);
     }
     return factors;
@@ -132,16 +131,6 @@ class Backward {
     Vector<T> sum{};
     for (int64_t pixel = 0; pixel < problem_.any().image_pixels(); ++pixel) sum += dy[pixel];
     sums[0] += sum;
-  }
-
-  void add_pair_gradients(const Vector<T>* tile, const Vector<T>* gradients, Vector<T>* sums) const {
-    if (wants(input_a) && wants(input_b)) {
-      add_weight_gradient<T, 2>(factors_, tile, gradients, sums);
-    } else if (wants(input_a)) {
-      add_weight_gradient<T, 1>(factors_, tile, gradients, sums);
-    } else if (wants(input_b)) {
-      add_weight_gradient<T, 1>(factors_, tile, gradients + factors_.plane_size(), sums + factors_.taps);
-    }
   }
 
   // The sums of all groups, in their order, become the gradient of filter j of one input.

@@ -48,8 +48,8 @@ class Forward {
       Sums<T> sums;
       Vector<T>* value = sums.term[0];
       if (linear_) {
-        sum_over_taps<T, 1>(linear_.tables.forward, tile, &pixels[group],
-                            linear_.weights + linear_.first_weight(piece.block), 0, sums);
+        sum_over_taps<T, 1>(linear_.tables.forward, tile, group, linear_.weights + linear_.first_weight(piece.block), 0,
+                            sums);
       } else {
         clear<T>(value, pixel_lanes);
       }
@@ -67,15 +67,14 @@ class Forward {
   void add_product(const ForwardArgs& args, Piece piece, int64_t j, const Vector<T>* tile, size_t group,
                    Vector<T>* product) const {
     const Pass& pass = factors_.tables.forward;
-    const Link* lanes = &pass.lanes[group];
     Sums<T> sums;
-    sum_over_taps<T, 2>(pass, tile, lanes, factors_.weights + factors_.first_weight(piece.block, 2 * j), factors_.taps,
+    sum_over_taps<T, 2>(pass, tile, group, factors_.weights + factors_.first_weight(piece.block, 2 * j), factors_.taps,
                         sums);
     for (int i = 0; i < pixel_lanes; ++i) product[i] = multiply_add<T>(sums.term[0][i], sums.term[1][i], product[i]);
     for (size_t kept = 0; kept < args.auxiliary.size(); ++kept) {
       const ChannelSlice<T> to(args.auxiliary[kept], cut_, piece.block,
                                (j * cut_.images + piece.image) * problem_.any().image_pixels());
-      to.set_group(lanes, sums.term[kept], false);
+      to.set_group(&pass.lanes[group], sums.term[kept], false);
     }
   }
 

@@ -28,6 +28,7 @@ void fill_tile(const ChannelSlice<T>& image, int64_t rows, int64_t columns, cons
 template <class T>
 struct Part {
   int64_t planes = 0, taps = 0, columns = 0;  // columns: taps in a kernel row
+  ConvGeometry geometry{};
   Tables tables;
   Vector<T>*weights = nullptr, *flipped = nullptr;  // [block][plane][tap]; flipped: the last column of a row first
 
@@ -36,7 +37,7 @@ struct Part {
   int64_t first_weight(int64_t block, int64_t plane = 0) const { return (block * planes + plane) * taps; }
 
   void take(const Problem& problem, const ConvGeometry& g, int64_t plane_count, bool backward, Scratch& scratch) {
-    planes = plane_count, taps = g.R * g.S, columns = g.S;
+    planes = plane_count, taps = g.R * g.S, columns = g.S, geometry = g;
     tables = backward ? backward_tables(problem, g, planes, scratch) : forward_tables(problem, g, scratch);
     weights = take_vectors<T>(scratch, first_weight(Cut<T>(g).blocks));
     if (backward) flipped = take_vectors<T>(scratch, first_weight(Cut<T>(g).blocks));
@@ -55,39 +56,5 @@ struct Part {
     }
   }
 };
-
-// Weight gradients of one plane, or of two neighbours (Terms = 2), added to sums[plane][tap]. Cut into parts of the
-// image, whose slices of the tiles stay in the L1 cache for all taps, and whose sums stay short.
-template <class T, int Terms>
-void add_weight_gradient(const Part<T>& part, const Vector<T>* tile, const Vector<T>* gradients, Vector<T>* sums) {
-  const Pass& pass = part.tables.weight_gradient;
-  constexpr size_t pixels = 256;
-  const size_t steps = pass.run == Run::none ? pixels : pixels / pixel_lanes;
-  for (size_t step = 0; step < pass.walk.size(); step += steps) {
-    const Links walk = pass.walk.subspan(step, std::min(steps, pass.walk.size() - step));
-    for (size_t group = 0; group < pass.lanes.size(); group += static_cast<size_t>(pass.group)) {
-      const Link* lanes = &pass.lanes[group];
-      Sums<T> part_sums;
-      sum_over_pixels<T, Terms>(pass, tile, lanes, walk, gradients, part.plane_size(), part_sums);
-      for (int i = 0; i < pass.group && lanes[i].other >= 0; ++i)
-        for (int t = 0; t < Terms; ++t) sums[t * part.taps + lanes[i].other] += part_sums.term[t][i];
-    }
-  }
-}
-
-// dx = or += what the gradients of all planes give, each through its filter.
-template <class T>
-void add_input_gradient(const Part<T>& part, int64_t block, const Vector<T>* gradients, const ChannelSlice<T>& dx,
-                        bool accumulate, Ahead<T>& ahead) {
-  for (const Pass& pass : part.tables.input_gradient) {
-    for (size_t group = 0; group < pass.lanes.size(); group += pixel_lanes) {
-      ahead.step();
-      const Link* lanes = &pass.lanes[group];
-      Sums<T> sums;
-      sum_over_taps<T, 1>(pass, gradients, lanes, part.flipped + part.first_weight(block), 0, sums);
-      dx.set_group(lanes, sums.term[0], accumulate);
-    }
-  }
-}
 
 }  // namespace parabola::depthwise

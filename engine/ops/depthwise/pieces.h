@@ -66,21 +66,22 @@ class ChannelSlice {
         channels_(cut.channels),
         count_(cut.channels_of(block)) {}
   explicit operator bool() const { return data_ != nullptr; }
-  Vector<T> operator[](int64_t pixel) const {  // zeros in channels that there are not
+  bool whole() const { return count_ == vector_lanes<T>; }  // has a channel in every lane
+  Vector<T> operator[](int64_t pixel) const {               // zeros in channels that there are not
     const T* from = data_ + pixel * channels_;
-    if (count_ == vector_lanes<T>) return load_vector(from);
+    if (whole()) return load_vector(from);
     Vector<T> value{};
     for (int64_t i = 0; i < count_; ++i) value[i] = from[i];
     return value;
   }
   void set(int64_t pixel, Vector<T> value) const {
     T* to = data_ + pixel * channels_;
-    if (count_ == vector_lanes<T>) return store_vector(to, value);
+    if (whole()) return store_vector(to, value);
     for (int64_t i = 0; i < count_; ++i) to[i] = value[i];
   }
   // The values of a group of lanes, stored at the pixels that these name (the last ones may name none), or added.
   void set_group(const Link* lanes, const Vector<T>* values, bool accumulate) const {
-    if (count_ == vector_lanes<T> && lanes[pixel_lanes - 1].other >= 0 && !accumulate) {
+    if (whole() && lanes[pixel_lanes - 1].other >= 0 && !accumulate) {
 #pragma GCC unroll 16
       for (int i = 0; i < pixel_lanes; ++i) store_vector(data_ + lanes[i].other * channels_, values[i]);
       return;
@@ -88,7 +89,7 @@ class ChannelSlice {
     for (int i = 0; i < pixel_lanes && lanes[i].other >= 0; ++i)
       set(lanes[i].other, accumulate ? (*this)[lanes[i].other] + values[i] : values[i]);
   }
-  const T* data() const { return data_; }
+  T* data() const { return data_; }
   int64_t step() const { return channels_; }  // elements between pixels
 
  private:

@@ -1,48 +1,14 @@
 #include "engine/ops/depthwise/tables.h"
 
+#include <algorithm>
 #include <limits>
+
+#include "engine/ops/depthwise/links.h"
 
 namespace parabola::depthwise {
 namespace {
 
 int64_t round_up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
-
-// Lists each(emit) emits: counted first, so that the scratch can be taken; written where there is memory.
-template <class Each>
-Links make_links(Scratch& scratch, Each&& each) {
-  int64_t count = 0;
-  each([&](Link) { ++count; });
-  Link* links = scratch.take<Link>(count);
-  if (Link* next = links) each([&](Link link) { *next++ = link; });
-  return {links, static_cast<size_t>(count)};
-}
-
-// link_of(row, column) for all cells of a grid, in groups; by_rows: a group does not reach over the end of a row.
-template <class LinkOf>
-Links make_lanes(Scratch& scratch, int64_t rows, int64_t columns, int group, bool by_rows, LinkOf&& link_of) {
-  return make_links(scratch, [&](auto&& emit) {
-    int64_t count = 0;
-    Link link{};
-    const auto fill_group = [&] {
-      for (; count % group != 0; ++count) emit(Link{link.source, -1});
-    };
-    for (int64_t row = 0; row < rows; ++row) {
-      for (int64_t column = 0; column < columns; ++column, ++count) emit(link = link_of(row, column));
-      if (by_rows) fill_group();
-    }
-    fill_group();
-  });
-}
-
-// link_of(row, column) for every `step`th cell of each row, where it has one.
-template <class LinkOf>
-Links make_walk(Scratch& scratch, int64_t rows, int64_t columns, int64_t step, LinkOf&& link_of) {
-  return make_links(scratch, [&](auto&& emit) {
-    for (int64_t row = 0; row < rows; ++row)
-      for (int64_t column = 0; column < columns; column += step)
-        if (const std::optional<Link> next = link_of(row, column)) emit(*next);
-  });
-}
 
 // Offsets are 32 bits wide, which a mistaken padding can exceed.
 const Tile& checked(const Tile& tile, int64_t planes = 1) {
@@ -63,6 +29,22 @@ Run run_of(const ConvGeometry& g) {
     return g.dilation == 1 ? Run::three : g.dilation == 2 ? Run::three_by_two : Run::three_by_three;
   if (g.dilation != 1) return Run::none;
   return g.S == 5 ? Run::five : g.S == 7 ? Run::seven : Run::none;
+}
+
+// Fills in what the groups of a pass reach of the `rows` rows of an image in the middle of a tile.
+void find_reach(Pass& pass, const Tile& tile, int64_t rows, Scratch& scratch) {
+  const size_t size = static_cast<size_t>(pass.group), groups = pass.lanes.size() / size;
+  Pass::Reach* reach = scratch.take<Pass::Reach>(static_cast<int64_t>(groups));
+  pass.reach = {reach, groups};
+  const Links plane = pass.walk.first(pass.walk.size() / static_cast<size_t>(pass.planes));
+  const auto row = [&](Link lane, Link step) { return (lane.source + step.source) / tile.columns - tile.top; };
+  for (size_t group = 0; reach && group < groups; ++group) {
+    const Link first = pass.lanes[group * size], last = pass.lanes[group * size + size - 1];
+    const auto meets = [&](Link step) { return row(last, step) >= 0 && row(first, step) < rows; };
+    const auto begin = std::find_if(plane.begin(), plane.end(), meets);
+    const auto end = std::find_if_not(begin, plane.end(), meets);
+    reach[group] = {static_cast<int32_t>(begin - plane.begin()), static_cast<int32_t>(end - plane.begin())};
+  }
 }
 
 int64_t window(const ConvGeometry& g, const Tile& tile, int64_t row, int64_t column) {
@@ -95,6 +77,7 @@ Pass forward_pass(const Problem& problem, const ConvGeometry& g, Scratch& scratc
   pass.walk = make_walk(scratch, g.R, g.S, pass.run == Run::none ? 1 : g.S, [&](int64_t r, int64_t s) {
     return link(r * g.dilation * tile.columns + s * g.dilation, r * g.S + s);
   });
+  find_reach(pass, tile, g.H, scratch);
   return pass;
 }
 
@@ -109,6 +92,7 @@ Pass weight_gradient_pass(const ConvGeometry& g, const Tile& input, const Tile& 
   pass.walk = make_walk(scratch, g.Ho, g.Wo, runs ? pixel_lanes : 1, [&](int64_t row, int64_t column) {
     return link(window(g, input, row, column), gradient.at(row, column));
   });
+  find_reach(pass, input, g.H, scratch);
   return pass;
 }
 
@@ -120,7 +104,7 @@ Pass input_gradient_pass(const ConvGeometry& g, const Tile& gradient, int64_t pl
   const int64_t stride = g.stride;
   const auto count = [&](int64_t size, int64_t first) { return (size - first + stride - 1) / stride; };
   const auto reach = [&](int64_t first, int64_t tap) { return (first + g.padding) % stride - tap * g.dilation; };
-  Pass pass{.run = fills_groups(g.W) ? run_of(g) : Run::none};
+  Pass pass{.run = fills_groups(g.W) ? run_of(g) : Run::none, .planes = planes};
   const bool runs = pass.run != Run::none;
   const auto place = [&](int64_t row, int64_t column) {
     const int64_t h = h0 + row * stride, w = w0 + column * stride;
@@ -135,6 +119,7 @@ Pass input_gradient_pass(const ConvGeometry& g, const Tile& gradient, int64_t pl
         const int64_t plane = plane_row / g.R * gradient.vectors();
         return link(plane + rows / stride * gradient.columns + columns / stride, plane_row * g.S + k);
       });
+  find_reach(pass, gradient, g.Ho, scratch);
   return pass;
 }
 

@@ -33,12 +33,29 @@ using Links = std::span<const Link>;
 // The kernel rows that have unrolled code: so many taps, so far apart.
 enum class Run : uint8_t { none, three, three_by_two, three_by_three, five, seven };
 
+// Steps of a walk one after the other, and the same ones again of every further plane.
+struct Steps {
+  const Link* first;
+  int64_t count, planes = 1, plane_steps = 0;  // plane_steps: from a plane's first step to the next one's
+};
+
 // One pass over a tile, see accumulate.h. Lanes come in groups of `group`; where a row of pixels or the taps do not
-// fill the last one, lanes with other = -1 do.
+// fill the last one, lanes with other = -1 do. Of the walk through each plane a group takes the steps that lead it
+// over the image, and none of those over the zeros above and below it.
 struct Pass {
   Links lanes, walk;
   Run run = Run::none;
   int group = pixel_lanes;
+  int64_t planes = 1;
+  struct Reach {
+    int32_t begin, end;
+  };
+  std::span<const Reach> reach{};  // of each group
+
+  Steps steps(size_t number) const {  // of a group
+    const auto [begin, end] = reach[number];
+    return {walk.data() + begin, end - begin, planes, static_cast<int64_t>(walk.size()) / planes};
+  }
 };
 
 // One vector of channels of one image with zeros around it, as a kernel reads it.
