@@ -6,6 +6,7 @@
 #include <sched.h>
 #endif
 
+#include <algorithm>
 #include <atomic>
 #include <numeric>
 #include <set>
@@ -57,6 +58,29 @@ TEST_CASE("thread pool: what tasks wrote is there when run() returns, and the ne
   for (int job = 0; job < 500; ++job)
     pool.run(100, [&](int64_t task, int) { values[static_cast<size_t>(task)] += task; });
   for (int64_t task = 0; task < 100; ++task) CHECK(values[static_cast<size_t>(task)] == 500 * task);
+}
+
+TEST_CASE("thread pool: a thread begins with its share, up and down in turn, and then helps one that is stuck") {
+  constexpr int64_t tasks = 40, half = tasks / 2;
+  ThreadPool pool(2);
+  std::vector<int64_t> shares[2];
+  for (std::vector<int64_t>& share : shares) {
+    std::atomic<int64_t> done = 0;
+    std::vector<int64_t> callers, others;
+    pool.run(tasks, [&](int64_t task, int worker) {
+      (worker == 0 ? callers : others).push_back(task);
+      while (worker == 1 && done < tasks - 1) std::this_thread::yield();
+      ++done;
+    });
+    REQUIRE(others.size() <= 1);  // none where the caller is through before the other thread has woken
+    for (const int64_t task : others) CHECK(task >= half);
+    REQUIRE(callers.size() + others.size() == tasks);
+    share.assign(callers.begin(), callers.begin() + half);
+  }
+  std::reverse(shares[1].begin(), shares[1].end());
+  CHECK(shares[0] == shares[1]);
+  std::sort(shares[0].begin(), shares[0].end());
+  for (int64_t task = 0; task < half; ++task) CHECK(shares[0][static_cast<size_t>(task)] == task);
 }
 
 TEST_CASE("thread pool: a worker's number is its own at any time") {
