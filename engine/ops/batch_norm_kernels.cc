@@ -1,9 +1,18 @@
 #include "engine/ops/batch_norm_kernels.h"
 
+#include "engine/blas/vector.h"
 #include "engine/ops/elementwise.h"
 
 namespace parabola::batch_norm_kernels {
 namespace {
+
+// A result of so many bytes has left the caches before it is read, and x with it; so it is written past them.
+constexpr int64_t streamed_bytes = 16 << 20;
+constexpr int64_t widest_streamed = 2048;
+template <class T>
+bool streamed(const RowBlocks& rows) {
+  return rows.rows * rows.columns * int64_t{sizeof(T)} >= streamed_bytes && rows.width() <= widest_streamed;
+}
 
 // Calls f with a type whose `value` is the flag, so that loops know it.
 template <class F>
@@ -93,17 +102,21 @@ void backward_with(const BackwardArgs& args) {
     slope[c] *= scale[c] * deviation / static_cast<T>(rows.rows);
   }
   const bool adds = args.accumulates(x_input), adds_residual = d_residual && args.accumulates(residual_input);
+  const bool streams = !adds && streamed<T>(rows);
   parallel_for(rows.rows / rows.at_once, row_grain(width), [=](int64_t first, int64_t last) {
+    alignas(64) T row[widest_streamed];
     for (int64_t at = first * width; at < last * width; at += width) {
       // First, since dx may take the place of dy.
       if (d_residual) store_or_add(d_residual + at, adds_residual, 0, width, [=](int64_t c) { return dy(at + c); });
       if (!dx) continue;
-      store_or_add(dx + at, adds, 0, width, [=](int64_t c) {
+      store_or_add(streams ? row : dx + at, adds, 0, width, [=](int64_t c) {
         if constexpr (training)
           return std::fma(scale[c], dy(at + c), -std::fma(x[at + c] - mean[c], slope[c], offset[c]));
         return scale[c] * dy(at + c);
       });
+      if (streams) stream_copy(width, row, dx + at);
     }
+    if (streams) end_streaming();
   });
 }
 
@@ -131,18 +144,23 @@ void forward(const ForwardArgs& args) {
   for (int64_t c = 0; c < width; ++c) scale[c] *= gamma[c % channels];
   // x - mean first: x scale + shift would cancel what is left of x where the mean is far from zero.
   const T* residual = data_of<T>(args.inputs, residual_input);
+  const bool streams = streamed<T>(rows);
   with_flag(args.attributes.get<BatchNormOptions>().relu, [&](auto relu) {
     with_flag(residual != nullptr, [&](auto adds) {
       parallel_for(rows.rows / rows.at_once, row_grain(width), [=](int64_t first, int64_t last) {
+        alignas(64) T row[widest_streamed];
         for (int64_t at = first * width; at < last * width; at += width) {
+          T* to = streams ? row : y + at;
           PARABOLA_INDEPENDENT
           for (int64_t c = 0; c < width; ++c) {
             T value = std::fma(x[at + c] - mean[c], scale[c], beta[c]);
             if constexpr (adds) value += residual[at + c];
             if constexpr (relu) value = value > 0 ? value : T(0);
-            y[at + c] = value;
+            to[c] = value;
           }
+          if (streams) stream_copy(width, row, y + at);
         }
+        if (streams) end_streaming();
       });
     });
   });

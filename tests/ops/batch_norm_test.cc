@@ -124,6 +124,32 @@ TEST_CASE("batch_norm: a residual and a relu give the bits of the ops one by one
   CHECK(results[0] == results[1]);
 }
 
+TEST_CASE("batch_norm: a result too large for the caches has the bits of smaller ones") {
+  constexpr int64_t rows = 1 << 16, channels = 64;  // 16 MiB, which go past the caches; halves do not
+  const auto run = [](int64_t first, int64_t count) {
+    const auto part = [&](uint32_t item) {
+      const Array all = random_array(rows * channels, -1, 1, item);
+      return Tensor::from(Array(all.begin() + first * channels, all.begin() + (first + count) * channels),
+                          {count, channels})
+          .to(DType::f32, Category::inputs)
+          .to(test_device(), Category::inputs);
+    };
+    const Tensor x = part(0), dy = part(1);
+    x.set_requires_gradient(true);
+    Tape tape;
+    const auto filled = [](double value) { return channel(value, channels, DType::f32); };
+    const Tensor y = batch_norm(x, filled(1.25), filled(0.1), filled(0.2), filled(1.5), {.training = false});
+    tape.backward(sum(y * dy));
+    return std::pair{y.to_vector<float>(), x.gradient().to_vector<float>()};
+  };
+  const auto [y, dx] = run(0, rows);
+  for (const int64_t first : {int64_t{0}, rows / 2}) {
+    const auto [half_y, half_dx] = run(first, rows / 2);
+    CHECK(std::equal(half_y.begin(), half_y.end(), y.begin() + first * channels));
+    CHECK(std::equal(half_dx.begin(), half_dx.end(), dx.begin() + first * channels));
+  }
+}
+
 TEST_CASE("batch_norm: training and inference") {
   check_batch_norm("an image batch", {3, 4, 5, 7});
   check_batch_norm("rows of one channel", {9, 1});
