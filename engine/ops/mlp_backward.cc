@@ -14,11 +14,17 @@ int64_t chunk_rows(const Sizes& n, const Wanted& wanted) {
   return std::max<int64_t>(1, (int64_t{1} << 19) / std::max<int64_t>(1, n.H) / most_rows) * most_rows;
 }
 
+// The rows of a chunk whose products are added up together, one part after the other on all threads: a thread then
+// reads what it has written of the hidden values, and every part has sums of its own until all rows are through.
+constexpr int64_t part_rows = 256;
+
 // The matrices; the hidden values and their gradients of a chunk or of every worker's tile; of a scaled layer dy times
-// the scale for every worker's tile, dyᵀ h and dy's column sums; room for sums.
+// the scale for every worker's tile, dyᵀ h and dy's column sums; room for sums, and of the weights' gradients for those
+// of every part.
 template <class T>
 struct BackwardScratch {
-  T *weight1, *back1, *back2, *hidden, *gradients, *scaled, *product, *totals, *sums;
+  T *weight1, *back1, *back2, *hidden, *gradients, *scaled, *product, *totals, *sums, *parts1, *parts2;
+  int64_t parts;
   BackwardScratch(Scratch& scratch, const Sizes& n, int variant, const Wanted& wanted, bool has_scale, int worker = 0) {
     const int64_t chunk = std::min(chunk_rows(n, wanted), n.rows), last = n.rows % chunk_rows(n, wanted);
     const int64_t tile = tiles_of(n, chunk).size, rows = wanted.sums() ? chunk : thread_pool().threads() * tile;
@@ -29,17 +35,31 @@ struct BackwardScratch {
     hidden = scratch.take<T>(wanted.product || again ? rows * n.H : 0);
     gradients = scratch.take<T>(wanted.hidden ? rows * n.H : 0);
     int64_t most = 0;
-    if (wanted.weight1) most = std::max(most, gemm_workspace(n.H, n.C, rows));
-    if (wanted.product) most = std::max(most, gemm_workspace(n.K, n.H, rows));
     for (const int64_t part : {rows, last})  // fewer rows may be cut into more blocks
       if (wanted.bias1) most = std::max(most, bias_gradient_workspace(part, n.H));
     if (wanted.bias2 || wanted.scale) most = std::max(most, bias_gradient_workspace(n.rows, n.K));
     sums = scratch.take<T>(most);
+    parts = Tiles{chunk, part_rows}.number();
+    parts1 = scratch.take<T>(wanted.weight1 ? parts * n.H * n.C : 0);
+    parts2 = scratch.take<T>(wanted.product ? parts * n.K * n.H : 0);
     product = scratch.take<T>(has_scale && wanted.product ? n.K * n.H : 0);
     totals = scratch.take<T>(has_scale ? n.K : 0);
     for (int i = 0; i <= worker; ++i) scaled = scratch.take<T>(has_scale && wanted.hidden ? tile * n.K : 0);
   }
 };
+
+// sums[part] [m, n] = or += Aᵀ B over the part's rows of A [rows, m] and B [rows, n].
+template <class T>
+void add_products(int64_t m, int64_t n, int64_t rows, const T* a, const T* b, bool accumulate, T* sums) {
+  const ProductTiles tiles = fixed_tiles(m, n);
+  const Tiles parts{rows, part_rows};
+  thread_pool().run(parts.number() * tiles.number(), [&](int64_t task, int) {
+    const auto [i, j, height, width] = tiles.at(task % tiles.number());
+    const int64_t part = task / tiles.number(), begin = parts.begin(part);
+    tile_product<T>(height, width, parts.length(part), {a + begin * m + i, m, true}, {b + begin * n + j, n},
+                    sums + (part * m + i) * n + j, n, accumulate);
+  });
+}
 
 // Gradients of the scale and of what it scales, from dyᵀ h [K, H] and dy's column sums [K].
 template <class T>
@@ -118,14 +138,13 @@ void backward(const BackwardArgs& args) {
         tile<T>(rows, n.C, n.H, du, back1, gradient(input_x) + (begin + i) * n.C, nullptr, args.accumulates(input_x));
     });
     const auto adds = [&](int i) { return begin > 0 || args.accumulates(i); };
-    if (wanted.product)
-      gemm(n.K, n.H, height, {dy_rows, n.K, true}, {own.hidden, n.H}, dy_h, has_scale ? begin > 0 : adds(input_weight2),
-           own.sums);
-    if (wanted.weight1)
-      gemm(n.H, n.C, height, {own.gradients, n.H, true}, {x, n.C}, gradient(input_weight1), adds(input_weight1),
-           own.sums);
+    if (wanted.product) add_products(n.K, n.H, height, dy_rows, own.hidden, begin > 0, own.parts2);
+    if (wanted.weight1) add_products(n.H, n.C, height, own.gradients, x, begin > 0, own.parts1);
     if (wanted.bias1) bias_gradient(own.gradients, height, n.H, gradient(input_bias1), adds(input_bias1), own.sums);
   }
+  if (wanted.product) add_parts(own.parts2, own.parts, n.K * n.H, dy_h, !has_scale && args.accumulates(input_weight2));
+  if (wanted.weight1)
+    add_parts(own.parts1, own.parts, n.H * n.C, gradient(input_weight1), args.accumulates(input_weight1));
   if (has_scale) {
     if (wanted.bias2 || wanted.scale) bias_gradient(dy, n.rows, n.K, own.totals, false, own.sums);
     finish_scaled(args, n, in, wanted, own.product, own.totals);
