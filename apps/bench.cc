@@ -197,11 +197,10 @@ void run_fit(const Flags& flags, JsonLines& json, std::ostream& out) {
 
 void write_profile(const Flags& flags, const std::string& name, int64_t batch, const std::function<size_t()>& step,
                    JsonLines& json, std::ostream& out) {
-  const Ceilings most = measure_ceilings(flags.device);
-  const Profile profile = profile_step(flags.device, most, step);
+  const Profile profile = profile_step(flags.device, step);
   out << "\n"
-      << profile_table(profile, most) << "\nmeans, of a step of " << format_fixed(1e3 * profile.seconds, 2)
-      << " ms; most, measured now: " << describe(most)
+      << profile_table(profile) << "\nmeans, of a step of " << format_fixed(1e3 * profile.seconds, 2)
+      << " ms; most, measured before and after: " << describe(profile.most)
       << ";\nof bound: the time that the roofline allows for the flops of the definitions, in shares of the time taken"
          "\n(a 3x3 convolution takes fewer, by Winograd's algorithm); drawn in profile.svg\n";
   AtomicFile file(profile_file);

@@ -19,19 +19,20 @@ struct KernelProfile {
 };
 
 struct Profile {
+  Ceilings most;                       // the better of those measured before the steps and after
   std::vector<KernelProfile> kernels;  // the longest first
   double seconds = 0;                  // of the whole step
   double between_kernels() const;
 };
 
-// Runs `step` several times and takes the median of each kernel's call. Waiting for the device around every kernel
-// makes the step on a GPU somewhat longer than it is.
-Profile profile_step(Device device, const Ceilings& most, const std::function<size_t()>& step);
+// Runs `step` several times and takes the mean of each kernel's calls. Waiting for the device around every kernel makes
+// the step on a GPU somewhat longer than it is.
+Profile profile_step(Device device, const std::function<size_t()>& step);
 
 // What the roofline says that holds the kernel up: "multiply-adds", "memory", or "-" where it has no work to speak of.
 const char* bound_of(const KernelProfile& kernel);
 
-std::string profile_table(const Profile& profile, const Ceilings& most);
+std::string profile_table(const Profile& profile);
 // A bar a kernel, on it what the roofline allows, as an SVG document.
 std::string profile_svg(const std::string& title, const Profile& profile);
 
