@@ -215,13 +215,11 @@ def render_ops(m):
         ours.setdefault((line["op"], line["sizes"]), []).append(line)
     middle = {key: lambda value, lines=lines: statistics.median(map(value, lines)) for key, lines in ours.items()}
     whole, forward = (lambda l: l.get("fwdbwd_ms", l["fwd_ms"])), (lambda l: l["fwd_ms"])
-    # A machine that was disturbed while its ceilings were measured can do what it did in another round.
-    flops, bytes_ = (max((l[k] for l in m.of("ops", OURS)), default=1)
-                     for k in ("most_flops_per_second", "most_bytes_per_second"))
     values = {}
     for key, of in middle.items():
-        v = values[key] = {"of peak": of(lambda l: l["flops"] / l["step_ms_median"] * 1e3) / flops,
-                           "of copy": of(lambda l: l["bytes_per_second"]) / bytes_}
+        v = values[key] = {
+            "of peak": of(lambda l: l["flops"] / l["step_ms_median"] * 1e3 / l["most_flops_per_second"]),
+            "of copy": of(lambda l: l["bytes_per_second"] / l["most_bytes_per_second"])}
         both, alone = of(lambda l: l["step_ms_median"]), of(lambda l: l["forward_ms_median"])
         for version in m.pytorch:
             theirs = peer_op(m, key, version, whole)
@@ -229,11 +227,14 @@ def render_ops(m):
             if theirs and version == m.pytorch[0]:
                 v["speed"] = theirs / both
                 v["backward"] = peer_op(m, key, version, lambda l: whole(l) - forward(l)) / max(both - alone, 1e-9)
+    flops, bytes_ = ([l[k] / 1e9 for l in m.of("ops", OURS)] or [0]
+                     for k in ("most_flops_per_second", "most_bytes_per_second"))
     yield prose(f"""Each op alone, forward and backward with all gradients. Shares are of ceilings measured in the same
-        runs: {flops / 1e9:.0f} GFLOP/s of multiply-adds, {bytes_ / 1e9:.1f} GB/s of a copy, bytes read and written
-        both counted. An op's bytes are the least that it must move; what lies in a cache moves faster than a copy of
-        main memory. Multiply-adds are those of the definition; Winograd's algorithm takes a quarter of a 3x3
-        convolution's.""")
+        run: {min(flops):.0f} to {max(flops):.0f} GFLOP/s of multiply-adds, {min(bytes_):.1f} to {max(bytes_):.1f} GB/s
+        of a copy, bytes read and written both counted (a virtual machine may move between processors that share a cache
+        and ones that have two ways to memory). An op's bytes are the least that it must move; what lies in a cache
+        moves faster than a copy of main memory. Multiply-adds are those of the definition; Winograd's algorithm takes
+        a quarter of a 3x3 convolution's.""")
     asked = []
     names = {"of peak": "{:.0%} of peak", "of copy": "{:.0%} of a copy's rate", "speed": "{:.2f}x PyTorch",
              "backward": "backward {:.1f}x PyTorch's"}

@@ -6,28 +6,46 @@
 namespace parabola::mlp_kernels {
 namespace {
 
-// Rows whose hidden values and gradients backward holds at a time, for the weights' gradients: 2 MiB of floats each
-// where H is at most 2048, which stay in the last level of cache beside what else goes through it. They decide how
-// these gradients are added up, and follow from H alone. Without such gradients every worker holds a tile's.
-int64_t chunk_rows(const Sizes& n, const Wanted& wanted) {
-  if (!wanted.sums()) return std::max<int64_t>(1, n.rows);
-  return std::max<int64_t>(1, (int64_t{1} << 19) / std::max<int64_t>(1, n.H) / most_rows) * most_rows;
-}
+// Where there are sums over the rows (the gradients of weights and bias1), backward takes the rows as `parts`, ranges
+// of neighbouring ones, and goes through all parts side by side in *steps* of 256 rows of each: their hidden values and
+// gradients, 2 MiB of floats each where H is at most 2048, stay in the last level of cache. Every part has sums of its
+// own, added up at the end; so a thread's part of the batch is here what it is in other ops, and it reads what it has
+// written. The parts follow from the shape alone. Without sums there is one part and one step, and every worker holds
+// the hidden values of a tile.
+constexpr int64_t step_rows = 256;
 
-// The rows of a chunk whose products are added up together, one part after the other on all threads: a thread then
-// reads what it has written of the hidden values, and every part has sums of its own until all rows are through.
-constexpr int64_t part_rows = 256;
+struct Cut {
+  Tiles parts;
+  int64_t number;       // of parts, one where there are no rows
+  int64_t step, steps;  // rows of each part in a step; number of steps
+  Tiles tiles;          // of a part's rows in a step
+  Cut(const Sizes& n, const Wanted& wanted) {
+    const int64_t most = std::max<int64_t>(1, (int64_t{1} << 19) / step_rows / std::max<int64_t>(1, n.H));
+    const int64_t whole = std::max<int64_t>(1, n.rows), least = (whole + most - 1) / most;
+    const bool cuts = wanted.sums() && whole > step_rows;
+    parts = {n.rows, cuts ? (least + step_rows - 1) / step_rows * step_rows : whole};
+    number = std::max<int64_t>(1, parts.number());
+    step = cuts ? step_rows : whole;
+    steps = (parts.size + step - 1) / step;
+    tiles = {step, std::min(step, tiles_of(n, number * step).size)};
+  }
+  int64_t begin(int64_t part, int64_t at) const { return parts.begin(part) + at * step; }
+  int64_t length(int64_t part, int64_t at) const {  // no rows where the part is through
+    return std::clamp<int64_t>(parts.length(part) - at * step, 0, step);
+  }
+  // Rows of all parts in a step: side by side, since those before the last part have equally many.
+  int64_t height(int64_t at) const { return (number - 1) * length(0, at) + length(number - 1, at); }
+};
 
-// The matrices; the hidden values and their gradients of a chunk or of every worker's tile; of a scaled layer dy times
+// The matrices; the hidden values and their gradients of a step or of every worker's tile; of a scaled layer dy times
 // the scale for every worker's tile, dyᵀ h and dy's column sums; room for sums, and of the weights' gradients for those
 // of every part.
 template <class T>
 struct BackwardScratch {
   T *weight1, *back1, *back2, *hidden, *gradients, *scaled, *product, *totals, *sums, *parts1, *parts2;
-  int64_t parts;
   BackwardScratch(Scratch& scratch, const Sizes& n, int variant, const Wanted& wanted, bool has_scale, int worker = 0) {
-    const int64_t chunk = std::min(chunk_rows(n, wanted), n.rows), last = n.rows % chunk_rows(n, wanted);
-    const int64_t tile = tiles_of(n, chunk).size, rows = wanted.sums() ? chunk : thread_pool().threads() * tile;
+    const Cut cut(n, wanted);
+    const int64_t tile = cut.tiles.size, rows = wanted.sums() ? cut.number * cut.step : thread_pool().threads() * tile;
     const bool again = wanted.recomputes(variant);
     weight1 = scratch.take<T>(again ? panel_elements(n.H, n.C) : 0);
     back1 = scratch.take<T>(wanted.x ? panel_elements(n.C, n.H) : 0);
@@ -35,29 +53,31 @@ struct BackwardScratch {
     hidden = scratch.take<T>(wanted.product || again ? rows * n.H : 0);
     gradients = scratch.take<T>(wanted.hidden ? rows * n.H : 0);
     int64_t most = 0;
-    for (const int64_t part : {rows, last})  // fewer rows may be cut into more blocks
-      if (wanted.bias1) most = std::max(most, bias_gradient_workspace(part, n.H));
+    const int64_t last = std::max<int64_t>(0, cut.parts.length(cut.number - 1) - 1) / cut.step;
+    for (const int64_t step : {int64_t{0}, last, cut.steps - 1})  // fewer rows may be cut into more blocks
+      if (wanted.bias1) most = std::max(most, bias_gradient_workspace(cut.height(step), n.H));
     if (wanted.bias2 || wanted.scale) most = std::max(most, bias_gradient_workspace(n.rows, n.K));
     sums = scratch.take<T>(most);
-    parts = Tiles{chunk, part_rows}.number();
-    parts1 = scratch.take<T>(wanted.weight1 ? parts * n.H * n.C : 0);
-    parts2 = scratch.take<T>(wanted.product ? parts * n.K * n.H : 0);
+    parts1 = scratch.take<T>(wanted.weight1 ? cut.number * n.H * n.C : 0);
+    parts2 = scratch.take<T>(wanted.product ? cut.number * n.K * n.H : 0);
     product = scratch.take<T>(has_scale && wanted.product ? n.K * n.H : 0);
     totals = scratch.take<T>(has_scale ? n.K : 0);
     for (int i = 0; i <= worker; ++i) scaled = scratch.take<T>(has_scale && wanted.hidden ? tile * n.K : 0);
   }
 };
 
-// sums[part] [m, n] = or += Aᵀ B over the part's rows of A [rows, m] and B [rows, n].
+// sums[part] [m, n] = or += Aᵀ B over a part's rows in a step of A [.., m] and B [.., n]: `a` and `b` are where the
+// rows of part 0 begin, those of the others `a_rows` and `b_rows` further.
 template <class T>
-void add_products(int64_t m, int64_t n, int64_t rows, const T* a, const T* b, bool accumulate, T* sums) {
+void add_products(const Cut& cut, int64_t step, int64_t m, int64_t n, const T* a, int64_t a_rows, const T* b,
+                  int64_t b_rows, T* sums) {
   const ProductTiles tiles = fixed_tiles(m, n);
-  const Tiles parts{rows, part_rows};
-  thread_pool().run(parts.number() * tiles.number(), [&](int64_t task, int) {
+  thread_pool().run(cut.number * tiles.number(), [&](int64_t task, int) {
     const auto [i, j, height, width] = tiles.at(task % tiles.number());
-    const int64_t part = task / tiles.number(), begin = parts.begin(part);
-    tile_product<T>(height, width, parts.length(part), {a + begin * m + i, m, true}, {b + begin * n + j, n},
-                    sums + (part * m + i) * n + j, n, accumulate);
+    const int64_t part = task / tiles.number(), rows = cut.length(part, step);
+    if (step > 0 && rows == 0) return;
+    tile_product<T>(height, width, rows, {a + part * a_rows * m + i, m, true}, {b + part * b_rows * n + j, n},
+                    sums + (part * m + i) * n + j, n, step > 0);
   });
 }
 
@@ -111,18 +131,18 @@ void backward(const BackwardArgs& args) {
   if (again) first = pack_panels(n.H, n.C, Factor<T>{in.weight1, n.C, true}, own.weight1);
   if (wanted.x) back1 = pack_panels(n.C, n.H, Factor<T>{in.weight1, n.C}, own.back1);
   if (wanted.hidden) back2 = pack_panels(n.H, n.K, Factor<T>{in.weight2, n.H}, own.back2);
-  const int64_t chunk = chunk_rows(n, wanted);
-  for (int64_t begin = 0; wanted.any() && (begin == 0 || begin < n.rows); begin += chunk) {
-    const int64_t height = std::min(chunk, n.rows - begin);
-    const T *x = in.x ? in.x + begin * n.C : nullptr, *dy_rows = dy + begin * n.K;
-    const Tiles tiles = tiles_of(n, height);
-    thread_pool().run(tiles.number(), [&](int64_t task, int worker) {
-      const int64_t i = tiles.begin(task), rows = tiles.length(task);
-      const int64_t at = (wanted.sums() ? i : worker * tiles.size) * n.H;
+  const Cut cut(n, wanted);
+  for (int64_t step = 0; wanted.any() && step < cut.steps; ++step) {
+    thread_pool().run(cut.number * cut.tiles.number(), [&](int64_t task, int worker) {
+      const int64_t part = task / cut.tiles.number(), in_part = cut.tiles.begin(task % cut.tiles.number());
+      const int64_t rows = std::min(cut.tiles.size, cut.length(part, step) - in_part);
+      if (rows <= 0) return;
+      const int64_t i = cut.begin(part, step) + in_part;
+      const int64_t at = (wanted.sums() ? part * cut.step + in_part : worker * cut.tiles.size) * n.H;
       T *h = own.hidden + at, *du = wanted.hidden ? own.gradients + at : nullptr;
-      const T* u = args.variant == 1 ? args.auxiliary[0].data<T>() + (begin + i) * n.H : h;
-      if (again) tile(rows, n.H, n.C, x + i * n.C, first, h, in.bias1);
-      const T* dz = dy_rows + i * n.K;
+      const T* u = args.variant == 1 ? args.auxiliary[0].data<T>() + i * n.H : h;
+      if (again) tile(rows, n.H, n.C, in.x + i * n.C, first, h, in.bias1);
+      const T* dz = dy + i * n.K;
       if (du && has_scale) {
         Scratch workers(args.workspace);
         T* scaled = BackwardScratch<T>(workers, n, args.variant, wanted, has_scale, worker).scaled;
@@ -134,17 +154,20 @@ void backward(const BackwardArgs& args) {
       }
       if (du) tile<T>(rows, n.H, n.K, dz, back2, du, nullptr);
       through_gelu<T>(rows * n.H, u, wanted.product ? h : nullptr, du);
-      if (wanted.x)
-        tile<T>(rows, n.C, n.H, du, back1, gradient(input_x) + (begin + i) * n.C, nullptr, args.accumulates(input_x));
+      if (wanted.x) tile<T>(rows, n.C, n.H, du, back1, gradient(input_x) + i * n.C, nullptr, args.accumulates(input_x));
     });
-    const auto adds = [&](int i) { return begin > 0 || args.accumulates(i); };
-    if (wanted.product) add_products(n.K, n.H, height, dy_rows, own.hidden, begin > 0, own.parts2);
-    if (wanted.weight1) add_products(n.H, n.C, height, own.gradients, x, begin > 0, own.parts1);
-    if (wanted.bias1) bias_gradient(own.gradients, height, n.H, gradient(input_bias1), adds(input_bias1), own.sums);
+    const int64_t begin = cut.begin(0, step);
+    if (wanted.product)
+      add_products(cut, step, n.K, n.H, dy + begin * n.K, cut.parts.size, own.hidden, cut.step, own.parts2);
+    if (wanted.weight1)
+      add_products(cut, step, n.H, n.C, own.gradients, cut.step, in.x + begin * n.C, cut.parts.size, own.parts1);
+    if (wanted.bias1)
+      bias_gradient(own.gradients, cut.height(step), n.H, gradient(input_bias1),
+                    step > 0 || args.accumulates(input_bias1), own.sums);
   }
-  if (wanted.product) add_parts(own.parts2, own.parts, n.K * n.H, dy_h, !has_scale && args.accumulates(input_weight2));
+  if (wanted.product) add_parts(own.parts2, cut.number, n.K * n.H, dy_h, !has_scale && args.accumulates(input_weight2));
   if (wanted.weight1)
-    add_parts(own.parts1, own.parts, n.H * n.C, gradient(input_weight1), args.accumulates(input_weight1));
+    add_parts(own.parts1, cut.number, n.H * n.C, gradient(input_weight1), args.accumulates(input_weight1));
   if (has_scale) {
     if (wanted.bias2 || wanted.scale) bias_gradient(dy, n.rows, n.K, own.totals, false, own.sums);
     finish_scaled(args, n, in, wanted, own.product, own.totals);

@@ -54,6 +54,8 @@ TEST_CASE("depthwise_conv2d") {
   check({"2x5, stride 3, dilation 2, no padding", {2, 7, 13, 3}, 2, 5, {3, 0, 2}});
   check({"1x1, stride 4: most pixels are read by nobody", {1, 6, 7, 2}, 1, 1, {4, 0, 1}});
   check({"more padding than the kernel reaches", {1, 3, 8, 2}, 3, 3, {1, 4, 1}});
+  check({"more padding than the kernel reaches, on whole vectors", {1, 3, 8, 16}, 3, 3, {1, 4, 1}});
+  check({"no padding, on whole vectors", {1, 8, 9, 16}, 3, 3, {1, 0, 3}});
   check({"a kernel that leaves one pixel", {2, 7, 7, 5}, 7, 7});
   check({"taps so far apart that no tile of them fits into a device's shared memory", {1, 3, 4, 2}, 3, 3, {1, 60, 60}});
 }
