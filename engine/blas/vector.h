@@ -46,25 +46,31 @@ template <class T>
   std::memcpy(to, &value, sizeof value);
 }
 
+// Whether stream_copy goes past the caches.
+#if defined(__AVX512F__) || (defined(__AVX__) && defined(__FMA__))
+constexpr bool has_streams = true;
+#else
+constexpr bool has_streams = false;
+#endif
+
 // Copies past the caches, for results too large to be read from there: plain stores first fetch what they overwrite.
 // Whole vectors if `to` is aligned to them. end_streaming() makes this thread's copies visible to the others.
 template <class T>
 void stream_copy(int64_t count, const T* from, T* to) {
   int64_t i = 0;
+  if (has_streams && reinterpret_cast<uintptr_t>(to) % vector_bytes == 0)
+    for (; i + vector_lanes<T> <= count; i += vector_lanes<T>) {
 #if defined(__AVX512F__)
-  if (reinterpret_cast<uintptr_t>(to) % vector_bytes == 0)
-    for (; i + vector_lanes<T> <= count; i += vector_lanes<T>)
       _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i), _mm512_loadu_si512(from + i));
 #elif defined(__AVX__) && defined(__FMA__)
-  if (reinterpret_cast<uintptr_t>(to) % vector_bytes == 0)
-    for (; i + vector_lanes<T> <= count; i += vector_lanes<T>)
       _mm256_stream_si256(reinterpret_cast<__m256i*>(to + i),
                           _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i)));
 #endif
+    }
   for (; i < count; ++i) to[i] = from[i];
 }
 inline void end_streaming() {
-#if defined(__AVX__) && defined(__FMA__)
+#if defined(__AVX512F__) || (defined(__AVX__) && defined(__FMA__))
   _mm_sfence();
 #endif
 }

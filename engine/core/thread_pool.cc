@@ -18,7 +18,7 @@ namespace {
 // burn the time of other processes (the weakness of OpenMP's default on a shared machine).
 constexpr int spin_rounds = 2000;
 constexpr std::chrono::microseconds stall(30);  // without processor time within a task, after which a worker is moved
-constexpr int64_t large_job = 16;               // tasks; smaller ones pack weights or add up parts
+constexpr int64_t large_job = 16;               // tasks; what packs weights or adds up parts has fewer
 thread_local int current_worker = -1;           // inside of a task: who runs it
 
 inline void pause() {

@@ -6,12 +6,13 @@
 namespace parabola::batch_norm_kernels {
 namespace {
 
-// A result of so many bytes has left the caches before it is read, and x with it; so it is written past them.
+// A result of so many bytes has mostly left a processor's caches before it is read, so it is written past them.
 constexpr int64_t streamed_bytes = 16 << 20;
 constexpr int64_t widest_streamed = 2048;
 template <class T>
 bool streamed(const RowBlocks& rows) {
-  return rows.rows * rows.columns * int64_t{sizeof(T)} >= streamed_bytes && rows.width() <= widest_streamed;
+  return has_streams && rows.rows * rows.columns * int64_t{sizeof(T)} >= streamed_bytes &&
+         rows.width() <= widest_streamed;
 }
 
 // Calls f with a type whose `value` is the flag, so that loops know it.

@@ -9,9 +9,9 @@ namespace {
 // Where there are sums over the rows (the gradients of weights and bias1), backward takes the rows as `parts`, ranges
 // of neighbouring ones, and goes through all parts side by side in *steps* of 256 rows of each: their hidden values and
 // gradients, 2 MiB of floats each where H is at most 2048, stay in the last level of cache. Every part has sums of its
-// own, added up at the end; so a thread's part of the batch is here what it is in other ops, and it reads what it has
-// written. The parts follow from the shape alone. Without sums there is one part and one step, and every worker holds
-// the hidden values of a tile.
+// own, added up at the end; so, where there are several, a thread's part of the batch is here what it is in other ops,
+// and it reads what it has written. The parts follow from the shape alone. Without sums there is one part and one step,
+// and every worker holds the hidden values of a tile.
 constexpr int64_t step_rows = 256;
 
 struct Cut {
@@ -58,8 +58,8 @@ struct BackwardScratch {
       if (wanted.bias1) most = std::max(most, bias_gradient_workspace(cut.height(step), n.H));
     if (wanted.bias2 || wanted.scale) most = std::max(most, bias_gradient_workspace(n.rows, n.K));
     sums = scratch.take<T>(most);
-    parts1 = scratch.take<T>(wanted.weight1 ? cut.number * n.H * n.C : 0);
-    parts2 = scratch.take<T>(wanted.product ? cut.number * n.K * n.H : 0);
+    parts1 = scratch.take<T>(wanted.weight1 && cut.number > 1 ? cut.number * n.H * n.C : 0);
+    parts2 = scratch.take<T>(wanted.product && cut.number > 1 ? cut.number * n.K * n.H : 0);
     product = scratch.take<T>(has_scale && wanted.product ? n.K * n.H : 0);
     totals = scratch.take<T>(has_scale ? n.K : 0);
     for (int i = 0; i <= worker; ++i) scaled = scratch.take<T>(has_scale && wanted.hidden ? tile * n.K : 0);
@@ -70,14 +70,14 @@ struct BackwardScratch {
 // rows of part 0 begin, those of the others `a_rows` and `b_rows` further.
 template <class T>
 void add_products(const Cut& cut, int64_t step, int64_t m, int64_t n, const T* a, int64_t a_rows, const T* b,
-                  int64_t b_rows, T* sums) {
-  const ProductTiles tiles = fixed_tiles(m, n);
+                  int64_t b_rows, bool accumulate, T* sums) {
+  const ProductTiles tiles = cut.number > 1 ? fixed_tiles(m, n) : product_tiles(m, n, false);
   thread_pool().run(cut.number * tiles.number(), [&](int64_t task, int) {
     const auto [i, j, height, width] = tiles.at(task % tiles.number());
     const int64_t part = task / tiles.number(), rows = cut.length(part, step);
     if (step > 0 && rows == 0) return;
     tile_product<T>(height, width, rows, {a + part * a_rows * m + i, m, true}, {b + part * b_rows * n + j, n},
-                    sums + (part * m + i) * n + j, n, step > 0);
+                    sums + (part * m + i) * n + j, n, accumulate);
   });
 }
 
@@ -132,6 +132,8 @@ void backward(const BackwardArgs& args) {
   if (wanted.x) back1 = pack_panels(n.C, n.H, Factor<T>{in.weight1, n.C}, own.back1);
   if (wanted.hidden) back2 = pack_panels(n.H, n.K, Factor<T>{in.weight2, n.H}, own.back2);
   const Cut cut(n, wanted);
+  const bool several = cut.number > 1, adds1 = args.accumulates(input_weight1),
+             adds2 = !has_scale && args.accumulates(input_weight2);
   for (int64_t step = 0; wanted.any() && step < cut.steps; ++step) {
     thread_pool().run(cut.number * cut.tiles.number(), [&](int64_t task, int worker) {
       const int64_t part = task / cut.tiles.number(), in_part = cut.tiles.begin(task % cut.tiles.number());
@@ -158,16 +160,17 @@ void backward(const BackwardArgs& args) {
     });
     const int64_t begin = cut.begin(0, step);
     if (wanted.product)
-      add_products(cut, step, n.K, n.H, dy + begin * n.K, cut.parts.size, own.hidden, cut.step, own.parts2);
+      add_products(cut, step, n.K, n.H, dy + begin * n.K, cut.parts.size, own.hidden, cut.step,
+                   step > 0 || (!several && adds2), several ? own.parts2 : dy_h);
     if (wanted.weight1)
-      add_products(cut, step, n.H, n.C, own.gradients, cut.step, in.x + begin * n.C, cut.parts.size, own.parts1);
+      add_products(cut, step, n.H, n.C, own.gradients, cut.step, in.x + begin * n.C, cut.parts.size,
+                   step > 0 || (!several && adds1), several ? own.parts1 : gradient(input_weight1));
     if (wanted.bias1)
       bias_gradient(own.gradients, cut.height(step), n.H, gradient(input_bias1),
                     step > 0 || args.accumulates(input_bias1), own.sums);
   }
-  if (wanted.product) add_parts(own.parts2, cut.number, n.K * n.H, dy_h, !has_scale && args.accumulates(input_weight2));
-  if (wanted.weight1)
-    add_parts(own.parts1, cut.number, n.H * n.C, gradient(input_weight1), args.accumulates(input_weight1));
+  if (several && wanted.product) add_parts(own.parts2, cut.number, n.K * n.H, dy_h, adds2);
+  if (several && wanted.weight1) add_parts(own.parts1, cut.number, n.H * n.C, gradient(input_weight1), adds1);
   if (has_scale) {
     if (wanted.bias2 || wanted.scale) bias_gradient(dy, n.rows, n.K, own.totals, false, own.sums);
     finish_scaled(args, n, in, wanted, own.product, own.totals);

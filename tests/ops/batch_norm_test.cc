@@ -134,11 +134,12 @@ TEST_CASE("batch_norm: a result too large for the caches has the bits of smaller
           .to(DType::f32, Category::inputs)
           .to(test_device(), Category::inputs);
     };
-    const Tensor x = part(0), dy = part(1);
+    const Tensor x = part(0), dy = part(1), residual = part(2);
     x.set_requires_gradient(true);
     Tape tape;
     const auto filled = [](double value) { return channel(value, channels, DType::f32); };
-    const Tensor y = batch_norm(x, filled(1.25), filled(0.1), filled(0.2), filled(1.5), {.training = false});
+    const Tensor y =
+        batch_norm(x, filled(1.25), filled(0.1), filled(0.2), filled(1.5), {.training = false, .relu = true}, residual);
     tape.backward(sum(y * dy));
     return std::pair{y.to_vector<float>(), x.gradient().to_vector<float>()};
   };

@@ -66,6 +66,9 @@ TEST_CASE("depthwise_conv2d: absent and frozen inputs") {
   check({"frozen weight", {2, 5, 8, 3}, 7, 7, {1, 3, 1}, true, true, false});
   check({"frozen weight and bias", {2, 5, 8, 3}, 7, 7, {1, 3, 1}, true, true, false, false});
   check({"bias alone", {2, 5, 8, 3}, 7, 7, {1, 3, 1}, true, false, false});
+  check({"frozen x, whole vectors", {2, 5, 8, 16}, 3, 3, {1, 3, 3}, true, false});
+  check({"frozen weight, whole vectors", {2, 5, 8, 16}, 3, 3, {1, 1, 1}, true, true, false});
+  check({"no columns but the padding", {1, 4, 0, 16}, 3, 3, {1, 2, 1}});
   check({"no image", {0, 5, 8, 3}, 3, 3, {1, 1, 1}});
 }
 

@@ -114,6 +114,8 @@ TEST_CASE("mlp: each gradient alone, and all frozen but x") {
 
 TEST_CASE("mlp: several chunks of rows in backward") {
   check({.name = "chunks", .x = {4200, 2}, .H = 256, .K = 1, .differences = 1});
+  check({.name = "parts of 256, 256 and 88 rows", .x = {600, 2}, .H = 600, .K = 1, .differences = 1});
+  check({.name = "one part, a step of 256 rows and one of 1", .x = {257, 2}, .H = 1100, .K = 3, .differences = 1});
   check(
       {.name = "chunks, scaled", .x = {4200, 2}, .H = 256, .K = 1, .differences = 1, .scale = true, .residual = true});
 }

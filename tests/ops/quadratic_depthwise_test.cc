@@ -82,6 +82,7 @@ struct Leaves {
 TEST_CASE("quadratic_depthwise_conv2d") {
   check({"QuadraNet's layer: three kernels alike", {2, 9, 8, 5}, 7, 7, 1, {1, 3, 1}, {1, 3, 1}});
   check({"3x3 dilation 3 beside 7x7, rank 2", {2, 5, 16, 16}, 7, 3, 2, {1, 3, 1}, {1, 3, 3}, 0.5});
+  check({"rank 0", {2, 5, 8, 16}, 3, 3, 0, {1, 1, 1}, {1, 1, 1}});
   check({"rank 4", {1, 7, 6, 19}, 3, 3, 4, {1, 1, 1}, {1, 1, 1}, 0.25});
   check({"stride 2", {2, 9, 7, 33}, 7, 3, 2, {2, 3, 1}, {2, 3, 3}, 0.5});
   check({"smaller than both kernels", {3, 2, 3, 1}, 7, 3, 1, {1, 3, 1}, {1, 3, 3}, -2});
@@ -96,18 +97,19 @@ TEST_CASE("quadratic_depthwise_conv2d") {
 
 TEST_CASE("quadratic_depthwise_conv2d: absent and frozen inputs") {
   const Window same3 = {1, 3, 1}, atrous = {1, 3, 3};
-  const Shape x = {2, 5, 8, 3};
-  check({"no linear kernel", x, 0, 3, 2, {}, atrous, 0.5});
-  check({"no linear kernel, stride 2", x, 0, 3, 2, {}, {2, 1, 1}, 0.5, false});
-  check({"no bias", x, 7, 3, 1, same3, atrous, 1, false});
-  check({"an adapter: linear kernel frozen", x, 7, 3, 2, same3, atrous, 0.5, true, {true, false, false, true, true}});
-  check({"the first adapter: x frozen too", x, 7, 3, 2, same3, atrous, 0.5, true, {false, false, false, true, true}});
-  check({"a alone", x, 7, 3, 2, same3, atrous, 0.5, true, {false, false, false, true, false}});
-  check({"b alone", x, 7, 3, 2, same3, atrous, 0.5, true, {false, false, false, false, true}});
-  check({"x and a", x, 7, 7, 1, same3, same3, 0.5, true, {true, false, false, true, false}});
-  check({"x alone", x, 7, 3, 2, same3, atrous, 0.5, true, {true, false, false, false, false}});
-  check({"factors frozen", x, 7, 3, 2, same3, atrous, 0.5, true, {true, true, true, false, false}});
-  check({"linear kernel and bias alone", x, 7, 3, 2, same3, atrous, 0.5, true, {false, true, true, false, false}});
+  for (const Shape& x : {Shape{2, 5, 8, 3}, Shape{2, 5, 8, 16}}) {
+    check({"no linear kernel", x, 0, 3, 2, {}, atrous, 0.5});
+    check({"no linear kernel, stride 2", x, 0, 3, 2, {}, {2, 1, 1}, 0.5, false});
+    check({"no bias", x, 7, 3, 1, same3, atrous, 1, false});
+    check({"an adapter: linear kernel frozen", x, 7, 3, 2, same3, atrous, 0.5, true, {true, false, false, true, true}});
+    check({"the first adapter: x frozen too", x, 7, 3, 2, same3, atrous, 0.5, true, {false, false, false, true, true}});
+    check({"a alone", x, 7, 3, 2, same3, atrous, 0.5, true, {false, false, false, true, false}});
+    check({"b alone", x, 7, 3, 2, same3, atrous, 0.5, true, {false, false, false, false, true}});
+    check({"x and a", x, 7, 7, 1, same3, same3, 0.5, true, {true, false, false, true, false}});
+    check({"x alone", x, 7, 3, 2, same3, atrous, 0.5, true, {true, false, false, false, false}});
+    check({"factors frozen", x, 7, 3, 2, same3, atrous, 0.5, true, {true, true, true, false, false}});
+    check({"linear kernel and bias alone", x, 7, 3, 2, same3, atrous, 0.5, true, {false, true, true, false, false}});
+  }
 }
 
 // PAPER 9, acceptance test 1: with a = 0 an adapted layer's output compares equal to the plain one's. On any device.

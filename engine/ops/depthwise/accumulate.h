@@ -9,7 +9,8 @@
 //
 //   sum[lane] = sum over steps of the walk of source[lane.source + step.source] * factors[step.other]
 //
-// in the order of the walk, whatever the number of lanes and terms: so all ways to compute a sum give the same bits.
+// in the order of the walk, whatever the number of lanes and terms: so all ways to compute a sum here give the same
+// bits.
 #pragma once
 #include "engine/blas/vector.h"
 #include "engine/ops/depthwise/tables.h"

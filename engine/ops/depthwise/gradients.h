@@ -60,72 +60,82 @@ bool in_one_pass(const Part<T>& part, const ChannelSlice<T>& x) {
   return many_registers && part && g.R == 3 && g.S == 3 && g.stride == 1 && x.whole();
 }
 
-// Of one plane. sums[tap] += corr(x, gradient), and dx = the gradient through the filter, the sum going on from what
-// is in dx where `accumulate`.
+// Of one plane and a part of the image. sums[tap] += corr(x, gradient), and dx = the gradient through the filter, the
+// sum going on from what is in dx where `accumulate`.
+struct PixelRange {
+  int64_t row, rows_end, column, columns_end;
+};
 template <class T, bool weights, bool input>
-[[gnu::noinline]] void add_both_gradients(const Part<T>& part, const Work<T>& work, int64_t plane, bool accumulate,
-                                          Vector<T>* sums) {
+[[gnu::noinline]] void add_both_gradients(const Part<T>& part, const Work<T>& work, int64_t plane, PixelRange range,
+                                          bool accumulate, Vector<T>* sums) {
   constexpr int taps = 9;
   const ConvGeometry& g = part.geometry;
   const Tile& tile = part.tables.gradient;
   const Vector<T>*gradient = work.gradients + plane * part.plane_size(),
         *filter = part.weights + part.first_weight(work.block, plane);
-  Vector<T> weight[taps];
+  Vector<T> weight[taps], sum[taps] = {};
 #pragma GCC unroll 16
   for (int tap = 0; tap < taps; ++tap) weight[tap] = filter[tap];
   const int64_t left = g.dilation, up = left * tile.columns, step = work.x.step();
-  const int64_t rows_in_part = std::max<int64_t>(1, part_pixels / g.W);
-  for (int64_t begin = 0; begin < g.H; begin += rows_in_part) {
-    Vector<T> sum[taps] = {};
-    for (int64_t row = begin; row < std::min(g.H, begin + rows_in_part); ++row) {
-      const Vector<T>* first = gradient + tile.at(row + g.padding, g.padding);
-      const Vector<T>* at[] = {first, first - up, first - 2 * up};
-      bool reaches[3];  // whether a kernel row meets the output, and not only its margin
-      for (int r = 0; r < 3; ++r) {
-        const int64_t output = row + g.padding - r * g.dilation;
-        reaches[r] = output >= 0 && output < g.Ho;
-      }
-      const T* x = work.x.data() + row * g.W * step;
-      T* dx = work.dx.data() + row * g.W * step;
-      for (int64_t column = 0; column < g.W; column += pixel_lanes) {
-        work.ahead->step();
-        for (int64_t pixel = column; pixel < std::min(g.W, column + pixel_lanes); ++pixel) {
-          const Vector<T> value = weights ? load_vector(x) : Vector<T>{};
-          Vector<T> d = input && accumulate ? load_vector(dx) : Vector<T>{};
+  for (int64_t row = range.row; row < range.rows_end; ++row) {
+    const Vector<T>* first = gradient + tile.at(row + g.padding, range.column + g.padding);
+    const Vector<T>* at[] = {first, first - up, first - 2 * up};
+    bool reaches[3];  // whether a kernel row meets the output, and not only its margin
+    for (int r = 0; r < 3; ++r) {
+      const int64_t output = row + g.padding - r * g.dilation;
+      reaches[r] = output >= 0 && output < g.Ho;
+    }
+    const int64_t from = (row * g.W + range.column) * step;
+    const T* x = weights ? work.x.data() + from : nullptr;
+    T* dx = input ? work.dx.data() + from : nullptr;
+    for (int64_t left_over = range.columns_end - range.column; left_over > 0; left_over -= pixel_lanes) {
+      work.ahead->step();
+      for (int64_t pixels = std::min<int64_t>(left_over, pixel_lanes); pixels > 0; --pixels) {
+        const Vector<T> value = weights ? load_vector(x) : Vector<T>{};
+        Vector<T> d = input && accumulate ? load_vector(dx) : Vector<T>{};
 #pragma GCC unroll 4
-          for (int r = 0; r < 3; ++r) {
-            if (!reaches[r]) continue;
+        for (int r = 0; r < 3; ++r) {
+          if (!reaches[r]) continue;
 #pragma GCC unroll 4
-            for (int s = 2; s >= 0; --s) {
-              const int tap = 3 * r + s;
-              const Vector<T> upstream = in_register<T>(at[r][-s * left]);
-              if constexpr (weights) sum[tap] = multiply_add<T>(value, upstream, sum[tap]);
-              if constexpr (input) d = multiply_add<T>(upstream, weight[tap], d);
-            }
+          for (int s = 2; s >= 0; --s) {
+            const int tap = 3 * r + s;
+            const Vector<T> upstream = in_register<T>(at[r][-s * left]);
+            if constexpr (weights) sum[tap] = multiply_add<T>(value, upstream, sum[tap]);
+            if constexpr (input) d = multiply_add<T>(upstream, weight[tap], d);
           }
-          if constexpr (input) store_vector(dx, d);
-          ++at[0], ++at[1], ++at[2], x += step, dx += step;
         }
+        if constexpr (input) store_vector(dx, d);
+        if constexpr (input) dx += step;
+        if constexpr (weights) x += step;
+        ++at[0], ++at[1], ++at[2];
       }
     }
-    for (int tap = 0; weights && tap < taps; ++tap) sums[tap] += sum[tap];
   }
+  for (int tap = 0; weights && tap < taps; ++tap) sums[tap] += sum[tap];
 }
 
 // All gradients of one kernel; sums(plane): where those of its weights go, null where they are not wanted.
 template <class T, class SumsOf>
 void add_gradients(const Part<T>& part, const Work<T>& work, SumsOf&& sums) {
   const bool dx = static_cast<bool>(work.dx);
-  for (int64_t plane = 0; in_one_pass(part, work.x) && plane < part.planes; ++plane) {
-    const bool accumulate = work.accumulate || plane > 0;
-    if (Vector<T>* to = sums(plane); to && dx)
-      add_both_gradients<T, true, true>(part, work, plane, accumulate, to);
-    else if (to)
-      add_both_gradients<T, true, false>(part, work, plane, accumulate, to);
-    else if (dx)
-      add_both_gradients<T, false, true>(part, work, plane, accumulate, to);
+  if (in_one_pass(part, work.x)) {
+    const ConvGeometry& g = part.geometry;
+    const int64_t columns = std::clamp<int64_t>(g.W, 1, part_pixels),
+                  rows = std::max<int64_t>(1, part_pixels / columns);
+    for (int64_t plane = 0; plane < part.planes; ++plane)
+      for (int64_t row = 0; row < g.H; row += rows)
+        for (int64_t column = 0; column < g.W; column += columns) {
+          const PixelRange range{row, std::min(g.H, row + rows), column, std::min(g.W, column + columns)};
+          const bool accumulate = work.accumulate || plane > 0;
+          if (Vector<T>* to = sums(plane); to && dx)
+            add_both_gradients<T, true, true>(part, work, plane, range, accumulate, to);
+          else if (to)
+            add_both_gradients<T, true, false>(part, work, plane, range, accumulate, to);
+          else if (dx)
+            add_both_gradients<T, false, true>(part, work, plane, range, accumulate, to);
+        }
+    return;
   }
-  if (in_one_pass(part, work.x)) return;
   for (int64_t plane = 0; plane < part.planes; plane += 2) {
     Vector<T>*first = sums(plane), *second = plane + 1 < part.planes ? sums(plane + 1) : nullptr;
     const Vector<T>* gradients = work.gradients + plane * part.plane_size();

@@ -33,17 +33,22 @@ Run run_of(const ConvGeometry& g) {
 
 // Fills in what the groups of a pass reach of the `rows` rows of an image in the middle of a tile.
 void find_reach(Pass& pass, const Tile& tile, int64_t rows, Scratch& scratch) {
-  const size_t size = static_cast<size_t>(pass.group), groups = pass.lanes.size() / size;
+  const size_t size = static_cast<size_t>(pass.group), groups = pass.lanes.size() / size,
+               steps = pass.walk.size() / static_cast<size_t>(pass.planes);
   Pass::Reach* reach = scratch.take<Pass::Reach>(static_cast<int64_t>(groups));
+  int64_t* down = scratch.take<int64_t>(static_cast<int64_t>(steps));  // by how many rows a step leads away from a lane
   pass.reach = {reach, groups};
-  const Links plane = pass.walk.first(pass.walk.size() / static_cast<size_t>(pass.planes));
-  const auto row = [&](Link lane, Link step) { return (lane.source + step.source) / tile.columns - tile.top; };
-  for (size_t group = 0; reach && group < groups; ++group) {
-    const Link first = pass.lanes[group * size], last = pass.lanes[group * size + size - 1];
-    const auto meets = [&](Link step) { return row(last, step) >= 0 && row(first, step) < rows; };
-    const auto begin = std::find_if(plane.begin(), plane.end(), meets);
-    const auto end = std::find_if_not(begin, plane.end(), meets);
-    reach[group] = {static_cast<int32_t>(begin - plane.begin()), static_cast<int32_t>(end - plane.begin())};
+  if (!reach || groups == 0) return;
+  const auto row = [&](int64_t source) { return source / tile.columns - tile.top; };
+  const int64_t origin = pass.lanes[0].source;
+  for (size_t step = 0; step < steps; ++step) down[step] = row(origin + pass.walk[step].source) - row(origin);
+  for (size_t group = 0; group < groups; ++group) {
+    const int64_t first = row(pass.lanes[group * size].source), last = row(pass.lanes[group * size + size - 1].source);
+    const auto meets = [&](int64_t by) { return last + by >= 0 && first + by < rows; };
+    const int64_t* const through = down + steps;
+    const int64_t* begin = std::find_if<const int64_t*>(down, through, meets);
+    const int64_t* end = std::find_if_not(begin, through, meets);
+    reach[group] = {static_cast<int32_t>(begin - down), static_cast<int32_t>(end - down)};
   }
 }
 
@@ -104,7 +109,7 @@ Pass input_gradient_pass(const ConvGeometry& g, const Tile& gradient, int64_t pl
   const int64_t stride = g.stride;
   const auto count = [&](int64_t size, int64_t first) { return (size - first + stride - 1) / stride; };
   const auto reach = [&](int64_t first, int64_t tap) { return (first + g.padding) % stride - tap * g.dilation; };
-  Pass pass{.run = fills_groups(g.W) ? run_of(g) : Run::none, .planes = planes};
+  Pass pass{.run = fills_groups(g.W) ? run_of(g) : Run::none, .planes = std::max<int64_t>(1, planes)};
   const bool runs = pass.run != Run::none;
   const auto place = [&](int64_t row, int64_t column) {
     const int64_t h = h0 + row * stride, w = w0 + column * stride;

@@ -40,13 +40,13 @@ struct Steps {
 };
 
 // One pass over a tile, see accumulate.h. Lanes come in groups of `group`; where a row of pixels or the taps do not
-// fill the last one, lanes with other = -1 do. Of the walk through each plane a group takes the steps that lead it
-// over the image, and none of those over the zeros above and below it.
+// fill the last one, lanes with other = -1 do. Of the walk through each plane a group takes the steps that lead one of
+// its lanes over the image, not those that lead all of them over the zeros above and below it.
 struct Pass {
   Links lanes, walk;
   Run run = Run::none;
   int group = pixel_lanes;
-  int64_t planes = 1;
+  int64_t planes = 1;  // at least
   struct Reach {
     int32_t begin, end;
   };
