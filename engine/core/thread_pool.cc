@@ -35,7 +35,7 @@ inline void pause() {
 //
 // A thread's share are neighbouring tasks, job after job at the same place of the axis that is cut, so what it reads is
 // mostly what it has written: that lies in its own caches, which matters most where threads share none (processors of
-// two dies; there a step of resnet20 took a quarter longer when each took the next task of all). Large jobs go through
+// two dies; there a step of resnet20 took a third longer when each took the next task of all). Large jobs go through
 // their shares upwards and downwards in turn, so that one begins with what the one before has left in the cache.
 //
 // Beside a busy neighbour two things cost more than the neighbour's fair share, and are mended where they are seen.

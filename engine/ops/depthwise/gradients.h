@@ -60,11 +60,13 @@ bool in_one_pass(const Part<T>& part, const ChannelSlice<T>& x) {
   return many_registers && part && g.R == 3 && g.S == 3 && g.stride == 1 && x.whole();
 }
 
-// Of one plane and a part of the image. sums[tap] += corr(x, gradient), and dx = the gradient through the filter, the
-// sum going on from what is in dx where `accumulate`.
+// A part of the image.
 struct PixelRange {
   int64_t row, rows_end, column, columns_end;
 };
+
+// Of one plane and a part of the image. sums[tap] += corr(x, gradient), and dx = the gradient through the filter, the
+// sum going on from what is in dx where `accumulate`.
 template <class T, bool weights, bool input>
 [[gnu::noinline]] void add_both_gradients(const Part<T>& part, const Work<T>& work, int64_t plane, PixelRange range,
                                           bool accumulate, Vector<T>* sums) {
