@@ -3,6 +3,7 @@
 #include "engine/core/error.h"
 #include "engine/ops/batch_norm.h"
 #include "engine/ops/binary.h"
+#include "engine/ops/conv2d/batch_norm_relu_conv2d.h"
 #include "engine/ops/conv2d/conv2d.h"
 #include "engine/ops/depthwise/depthwise_conv2d.h"
 #include "engine/ops/gelu.h"
@@ -98,6 +99,16 @@ Tensor Conv2d::plain(const Tensor& x) {
   if (options_.depthwise())
     return depthwise_conv2d(x, weight_, bias_, {.stride = stride, .padding = padding, .dilation = dilation});
   return conv2d(x, weight_, bias_, {.stride = stride, .padding = padding, .dilation = dilation, .groups = groups});
+}
+
+Tensor Conv2d::of_normed(const Tensor& x, BatchNorm& norm) {
+  if (adapter() || bias_ || options_.depthwise() || !norm.of_batch()) return (*this)(norm.relu(x));
+  const auto& [in, out, kernel, stride, padding, dilation, groups, bias, init] = options_;
+  const Scope scope(name());
+  return batch_norm_relu_conv2d(
+      x, norm.weight_, norm.bias_, norm.running_mean_, norm.running_var_, weight_,
+      {.momentum = norm.momentum_,
+       .conv = {.stride = stride, .padding = padding, .dilation = dilation, .groups = groups}});
 }
 
 BatchNorm::BatchNorm(int64_t channels) {

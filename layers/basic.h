@@ -82,10 +82,13 @@ struct Conv2dOptions {
   bool depthwise() const { return groups > 1 && groups == in && groups == out; }
 };
 
+class BatchNorm;
+
 class Conv2d final : public Host {
  public:
   explicit Conv2d(const Conv2dOptions& options);
   const Conv2dOptions& options() const { return options_; }
+  Tensor of_normed(const Tensor& x, BatchNorm& norm);  // of norm.relu(x), in training one op that keeps x alone
 
  private:
   Tensor plain(const Tensor& x) override;
@@ -101,10 +104,12 @@ class BatchNorm final : public Module {
   // max(0, its result + residual (absent: none)) in one op: the end of a residual block.
   Tensor relu(const Tensor& x, const Tensor& residual = {});
   void freeze(bool on) { frozen_ = on; }
+  bool of_batch() const { return weight_ && training() && !frozen_; }  // whether it uses the batch's own statistics
   void set_momentum(double momentum) { momentum_ = momentum; }  // share of a batch in the running statistics; 0.1
   ChannelMap take_map();  // for fold: what it does in evaluation mode; from now on it does nothing and has no tensors
 
  private:
+  friend class Conv2d;  // has it in an op of its own
   Tensor forward(const Tensor& x) override;
   Tensor normalise(const Tensor& x, bool relu, const Tensor& residual);
   Tensor weight_, bias_, running_mean_, running_var_;

@@ -6,6 +6,7 @@
 #include "engine/core/error.h"
 #include "engine/core/random.h"
 #include "engine/ops/batch_norm.h"
+#include "engine/ops/conv2d/batch_norm_relu_conv2d.h"
 #include "engine/ops/conv2d/conv2d.h"
 #include "engine/ops/cross_entropy.h"
 #include "engine/ops/depthwise/depthwise_conv2d.h"
@@ -41,6 +42,16 @@ OpBench convolution(int64_t batch, int64_t in, int64_t out, int64_t side, int64_
           ConvAttributes{.stride = stride, .padding = static_cast<int>(kernel / 2)},
           {{batch, side, side, in}, {out, kernel, kernel, in}, absent},
           all_inputs(2)};
+}
+
+// Within a residual block: x, the norm's scale, shift and running statistics, a 3x3 kernel.
+OpBench normed_convolution(int64_t batch, int64_t channels, int64_t side) {
+  const Shape channel{channels};
+  return {image_text(batch, channels, side) + "3x3",
+          &batch_norm_relu_conv2d_op,
+          BatchNormReluConv2dAttributes{.conv = {.padding = 1}},
+          {{batch, side, side, channels}, channel, channel, channel, channel, {channels, 3, 3, channels}},
+          0b100111};
 }
 
 OpBench depthwise(int64_t batch, int64_t channels, int64_t side, int64_t kernel, int dilation = 1) {
@@ -110,6 +121,8 @@ const std::vector<OpBench>& table() {
       convolution(128, 64, 64, 8, 3),
       convolution(128, 64, 256, 16, 1),
       convolution(128, 64, 128, 16, 2, 2),
+      normed_convolution(128, 16, 32),
+      normed_convolution(128, 64, 8),
       depthwise(128, 64, 16, 7),
       depthwise(32, 128, 16, 7),
       depthwise(32, 128, 16, 3, 3),

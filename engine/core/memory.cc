@@ -48,9 +48,11 @@ class SystemMemory final : public ByteSource {
 #else
 class SystemMemory final : public ByteSource {
  public:
+  SystemMemory() { granularity = 4096; }
+  // Huge pages as far as the region fills them: one that it fills in part would be taken whole.
   std::byte* take(size_t bytes) override {
     std::byte* region = map_pages(bytes, 0);
-    if (region) madvise(region, bytes, MADV_HUGEPAGE);  // a wish: where it is not granted all is only slower
+    if (region) madvise(region, bytes / huge_page * huge_page, MADV_HUGEPAGE);  // a wish: without, all is only slower
     return region;
   }
   void give_back(std::byte* region, size_t bytes) override { munmap(region, bytes); }

@@ -46,9 +46,9 @@ class ByteSource {
 // Addresses for plans: memory that no page stands behind until it is touched, on whatever device the step is to run.
 std::unique_ptr<ByteSource> untouched_memory();
 
-// The system's memory. Regions are aligned to 2 MiB and ask for huge pages, which doubles the memory bandwidth of
-// machines whose transparent huge pages are in "madvise" mode. Under AddressSanitizer blocks are mallocs of their own,
-// so that a kernel that writes one element too far is caught.
+// The system's memory. Regions are aligned to 2 MiB and ask for huge pages as far as they fill them, which doubles the
+// memory bandwidth of machines whose transparent huge pages are in "madvise" mode. Under AddressSanitizer blocks are
+// mallocs of their own, so that a kernel that writes one element too far is caught.
 std::unique_ptr<ByteSource> system_memory();
 
 // Best-fit allocator over large regions that it takes once and keeps: after the first steps of a training run no page

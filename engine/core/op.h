@@ -143,6 +143,7 @@ struct OpDef {
   // The input whose gradient may lie where output 0's does, if their shapes are the same: backward reads an element of
   // the latter for the last time before it writes that element of the former. -1: none.
   int gradient_in_place = -1;
+  uint64_t overwrites = 0;  // bit i: backward cannot add to input gradient i, so what it writes is added afterwards
   uint64_t optional = ~uint64_t{1};  // bit i: input i may be absent; by default all but the first
   struct Kernels {
     void (*forward)(const ForwardArgs&) = nullptr;

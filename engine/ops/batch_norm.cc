@@ -32,17 +32,25 @@ Layout layout(const Signature& s) {
   dispatch_float(s.dtype(), name<training>, [&]<class T>() {
     const size_t row = static_cast<size_t>(rows.width()) * sizeof(T);
     result.forward_workspace = training ? std::max(3 * row, column_moments_workspace<T>(rows)) : 3 * row;
-    result.backward_workspace = 4 * row + column_sums_workspace<T>(rows, 2);
+    result.backward_workspace = 6 * row + column_sums_workspace<T>(rows, 2);
   });
   return result;
+}
+
+// Whether backward makes the relu's mask again from x, which it reads anyway, rather than read y.
+template <bool training>
+bool masks_by_argument(const Signature& s) {
+  return training && s.attributes.get<BatchNormOptions>().relu && !s.has(residual_input);
 }
 
 template <bool training>
 Needs needs(const Signature& s) {
   const bool dx = s.wants_gradient(x_input), dgamma = s.wants_gradient(gamma_input);
-  const bool reads_x = dgamma || (training && dx);
-  Needs result{.inputs = uint64_t{reads_x} << x_input | uint64_t{dx} << gamma_input,
-               .outputs = uint64_t{s.attributes.get<BatchNormOptions>().relu}};
+  const bool by_argument = masks_by_argument<training>(s);
+  const bool reads_x = dgamma || (training && dx) || (by_argument && s.wants_gradient(beta_input));
+  Needs result{.inputs = uint64_t{reads_x} << x_input | uint64_t{dx || by_argument} << gamma_input |
+                         uint64_t{by_argument} << beta_input,
+               .outputs = uint64_t{s.attributes.get<BatchNormOptions>().relu && !by_argument}};
   if (training) {
     result.auxiliary = reads_x ? 3 : 0;
   } else {
@@ -52,17 +60,18 @@ Needs needs(const Signature& s) {
 }
 
 // Forward, an element: 5 flops for the moments, 3 to normalise, 1 to add the residual, 1 for the relu. Backward: 1 for
-// sum dy, 4 for sum dy x_hat, 1 or 5 for dx, 1 for the relu.
+// sum dy, 4 for sum dy x_hat, 1 or 5 for dx, 1 for the relu and 3 for its argument.
 template <bool training>
 StepCost cost(const Signature& s) {
   const bool dx = s.wants_gradient(x_input), dgamma = s.wants_gradient(gamma_input);
   const bool residual = s.has(residual_input), relu = s.attributes.get<BatchNormOptions>().relu;
+  const bool by_argument = masks_by_argument<training>(s);
   const double sums = training || dgamma ? 5 : s.wants_gradient(beta_input) ? 1 : 0;
   StepCost cost = elementwise_cost(s, (training ? 8 : 3) + int{residual} + int{relu},
-                                   sums + (dx ? (training ? 5 : 1) : 0) + int{relu});
+                                   sums + (dx ? (training ? 5 : 1) : 0) + int{relu} + (by_argument ? 3 : 0));
   const double bytes = static_cast<double>(s.inputs[x_input].bytes());
   if (residual) cost.forward.bytes_read += bytes;
-  if (relu) cost.backward.bytes_read += bytes;
+  if (relu && !by_argument) cost.backward.bytes_read += bytes;
   if (residual) add_backward(cost, s, residual_input, {0, 0, bytes});
   return cost;
 }

@@ -36,8 +36,10 @@ __global__ void batch_norm_forward(const T* x, const T* gamma, const T* beta, co
 
 template <class T>
 __global__ void batch_norm_residual_gradient(Upstream<T> dy, T* d_residual, bool accumulate, int64_t count) {
-  for (int64_t i = thread_index(); i < count; i += thread_count())
-    d_residual[i] = accumulate ? d_residual[i] + dy[i] : dy[i];
+  for (int64_t i = thread_index(); i < count; i += thread_count()) {
+    const T d = dy(i, 0);  // with a residual its relu is known by y
+    d_residual[i] = accumulate ? d_residual[i] + d : d;
+  }
 }
 
 // sums [2][channels]: those of dy and dy x_hat.
@@ -50,7 +52,7 @@ __global__ void batch_norm_backward(const T* x, const T* gamma, Upstream<T> dy, 
           slope = part * rstd[c] * sums[channels + c];
   for (int64_t row = thread_row(); row < rows; row += row_count()) {
     const int64_t i = row * channels + c;
-    const T d = std::fma(scale, dy[i], -std::fma(x[i] - centre, slope, offset));
+    const T d = std::fma(scale, dy(i, c), -std::fma(x[i] - centre, slope, offset));
     dx[i] = accumulate ? dx[i] + d : d;
   }
 }
@@ -63,7 +65,7 @@ __global__ void batch_norm_inference_backward(const T* gamma, Upstream<T> dy, co
   const T scale = gamma[c] * rstd[c];
   for (int64_t row = thread_row(); row < rows; row += row_count()) {
     const int64_t i = row * channels + c;
-    dx[i] = accumulate ? std::fma(scale, dy[i], dx[i]) : scale * dy[i];
+    dx[i] = accumulate ? std::fma(scale, dy(i, c), dx[i]) : scale * dy(i, c);
   }
 }
 
@@ -115,8 +117,6 @@ void backward(const BackwardArgs& args) {
   const ColumnParts matrix = matrix_of(args.output_gradients[0].shape);
   const T *x = args.inputs[x_input].data<T>(), *gamma = args.inputs[gamma_input].data<T>(),
           *mean = args.inputs[mean_input].data<T>();
-  const Upstream<T> dy{args.output_gradients[0].data<T>(),
-                       args.attributes.get<BatchNormOptions>().relu ? args.outputs[0].data<T>() : nullptr};
   T* dx = args.input_gradients[x_input].data<T>();
   Scratch scratch(args.workspace);
   const BackwardScratch<T> own(scratch, matrix);
@@ -127,6 +127,13 @@ void backward(const BackwardArgs& args) {
     inverse_deviation(args.stream, args.inputs[variance_input], args.attributes, own.rstd);
 
   const bool of_x_hat = args.wants(gamma_input) || (training && dx);
+  Upstream<T> dy{args.output_gradients[0].data<T>()};
+  if (args.attributes.get<BatchNormOptions>().relu) {
+    if (args.outputs[0])
+      dy.y = args.outputs[0].data<T>();
+    else
+      dy = {dy.dy, nullptr, x, mean, rstd, gamma, args.inputs[beta_input].data<T>()};
+  }
   const NormTerms<T, false> terms{of_x_hat ? x : nullptr, dy, mean, rstd, matrix.columns};
   const NormGradients<T> gradients{
       {args.input_gradients[beta_input].data<T>(), args.input_gradients[gamma_input].data<T>()},

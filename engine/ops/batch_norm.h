@@ -15,9 +15,10 @@ struct BatchNormOptions {
 // does after a convolution, in one pass over the memory, with the bits of the ops one by one.
 // Training: mean and biased variance are the batch's own, over all other axes; the running ones move towards them (the
 // variance unbiased), once however often the op is replayed. Otherwise the running ones are used and stay. Backward
-// reads x, the statistics and gamma, and y where there is a relu. Recomputed by default; a replay whose statistics were
-// kept only normalises. ShapeError, DTypeError; also for a batch of one value a channel, which has no unbiased
-// variance. Ioffe, Szegedy, "Batch normalization", 2015.
+// reads x, the statistics and gamma; where there is a relu also beta, to make its argument again, or y, with a residual
+// or running statistics. Recomputed by default; a replay whose statistics were kept only normalises. ShapeError,
+// DTypeError; also for a batch of one value a channel, which has no unbiased variance. Ioffe, Szegedy, "Batch
+// normalization", 2015.
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
                   const Tensor& running_variance, const BatchNormOptions& options, const Tensor& residual = {});
 

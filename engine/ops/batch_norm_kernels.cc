@@ -24,43 +24,38 @@ void with_flag(bool flag, const F& f) {
     f(std::false_type());
 }
 
-// Statistics of the batch into the auxiliary results [mean, 1 / deviation].
-template <class T>
-void batch_statistics(const ForwardArgs& args, const RowBlocks& rows) {
-  const auto& options = args.attributes.get<BatchNormOptions>();
-  T *mean = args.auxiliary[0].data<T>(), *invstd = args.auxiliary[1].data<T>(), *variance = invstd;
-  column_moments(args.inputs[x_input].data<T>(), rows, reinterpret_cast<T*>(args.workspace), mean, variance);
-  if (!args.replay) {
-    move_running_statistics(mean, variance, rows.rows, rows.columns, options.momentum,
-                            args.inputs[mean_input].data<T>(), args.inputs[variance_input].data<T>());
-  }
-  inverse_deviation(variance, rows.columns, options.eps, invstd);
-}
-
-// dy, zero where the relu gave zero.
-template <class T, class Relu>
+// dy, zero where the relu gave zero: by its result or, where no residual was added, by its argument made again from x,
+// which is read anyway.
+enum class Mask : uint8_t { none, result, argument };
+template <class T, Mask mask>
 struct Upstream {
-  const T *dy, *y;
-  T operator()(int64_t i) const {
-    const T upstream = dy[i];  // read in any case, so that loops have no branch
-    if constexpr (Relu::value) return y[i] > 0 ? upstream : T(0);
+  const T *dy, *y, *x, *mean, *scale, *beta;
+  T operator()(int64_t row, int64_t c) const {
+    const T upstream = dy[row + c];  // read in any case, so that loops have no branch
+    if constexpr (mask == Mask::result) return y[row + c] > 0 ? upstream : T(0);
+    if constexpr (mask == Mask::argument)
+      return std::fma(x[row + c] - mean[c], scale[c], beta[c]) > 0 ? upstream : T(0);
     return upstream;
   }
 };
 
 // With the batch's own statistics, x_hat = (x - mean) invstd and M rows:
 //   dx = gamma invstd (dy - sum dy / M - x_hat sum(dy x_hat) / M);  with given ones dx = gamma invstd dy.
-template <bool training, class T, class Relu>
+template <bool training, class T, Mask mask>
 void backward_with(const BackwardArgs& args) {
   const RowBlocks rows = rows_of(args.output_gradients[0].shape);
   const int64_t channels = rows.columns, width = rows.width();
-  const T *x = args.inputs[x_input].data<T>(), *gamma = args.inputs[gamma_input].data<T>(),
-          *y = Relu::value ? args.outputs[0].data<T>() : nullptr;
-  const Upstream<T, Relu> dy{args.output_gradients[0].data<T>(), y};
+  const T *x = args.inputs[x_input].data<T>(), *gamma = args.inputs[gamma_input].data<T>();
   T *sum_dy = reinterpret_cast<T*>(args.workspace), *sum_dy_x_hat = sum_dy + width, *invstd = sum_dy_x_hat + width,
-    *mean = invstd + width, *scratch = mean + width;
+    *mean = invstd + width, *scale = mean + width, *beta = scale + width, *scratch = beta + width;
+  const Upstream<T, mask> dy{.dy = args.output_gradients[0].data<T>(),
+                             .y = mask == Mask::result ? args.outputs[0].data<T>() : nullptr,
+                             .x = x,
+                             .mean = mean,
+                             .scale = scale,
+                             .beta = beta};
   const bool wants_dx = args.wants(x_input), wants_x_hat = args.wants(gamma_input) || (training && wants_dx);
-  if (training && wants_x_hat) {
+  if (training && args.auxiliary[0]) {
     repeat_row(args.auxiliary[0].data<T>(), rows, mean);
     repeat_row(args.auxiliary[1].data<T>(), rows, invstd);
   } else if (!training && args.inputs[variance_input]) {
@@ -69,16 +64,18 @@ void backward_with(const BackwardArgs& args) {
     repeat_row(mean, rows, invstd);
     if (args.inputs[mean_input]) repeat_row(args.inputs[mean_input].data<T>(), rows, mean);
   }
+  for (int64_t c = 0; gamma && c < width; ++c) scale[c] = gamma[c % channels] * invstd[c];
+  if (mask == Mask::argument) repeat_row(args.inputs[beta_input].data<T>(), rows, beta);
   if (wants_x_hat || args.wants(beta_input)) {
     const auto add_rows = [=](int64_t first, int64_t last, T* partial) {
       for (int64_t at = first * channels; at < last * channels; at += width) {
         PARABOLA_INDEPENDENT
-        for (int64_t c = 0; c < width; ++c) partial[c] += dy(at + c);
+        for (int64_t c = 0; c < width; ++c) partial[c] += dy(at, c);
         if (!wants_x_hat) continue;
         T* products = partial + width;
         PARABOLA_INDEPENDENT
         for (int64_t c = 0; c < width; ++c) {
-          products[c] = std::fma(dy(at + c), (x[at + c] - mean[c]) * invstd[c], products[c]);
+          products[c] = std::fma(dy(at, c), (x[at + c] - mean[c]) * invstd[c], products[c]);
         }
       }
     };
@@ -94,13 +91,11 @@ void backward_with(const BackwardArgs& args) {
   }
   T *dx = args.input_gradients[x_input].data<T>(), *d_residual = data_of<T>(args.input_gradients, residual_input);
   if (!dx && !d_residual) return;
-  // dx = scale dy - (offset + slope (x - mean)), written over what the coefficients are made of.
-  T *offset = sum_dy, *slope = sum_dy_x_hat, *scale = invstd;
+  // dx = scale dy - (offset + slope (x - mean)), the latter two written over the sums.
+  T *offset = sum_dy, *slope = sum_dy_x_hat;
   for (int64_t c = 0; dx && c < width; ++c) {
-    const T deviation = invstd[c];
-    scale[c] = gamma[c % channels] * deviation;
     offset[c] *= scale[c] / static_cast<T>(rows.rows);
-    slope[c] *= scale[c] * deviation / static_cast<T>(rows.rows);
+    slope[c] *= scale[c] * invstd[c] / static_cast<T>(rows.rows);
   }
   const bool adds = args.accumulates(x_input), adds_residual = d_residual && args.accumulates(residual_input);
   const bool streams = !adds && streamed<T>(rows);
@@ -108,12 +103,12 @@ void backward_with(const BackwardArgs& args) {
     alignas(64) T row[widest_streamed];
     for (int64_t at = first * width; at < last * width; at += width) {
       // First, since dx may take the place of dy.
-      if (d_residual) store_or_add(d_residual + at, adds_residual, 0, width, [=](int64_t c) { return dy(at + c); });
+      if (d_residual) store_or_add(d_residual + at, adds_residual, 0, width, [=](int64_t c) { return dy(at, c); });
       if (!dx) continue;
       store_or_add(streams ? row : dx + at, adds, 0, width, [=](int64_t c) {
         if constexpr (training)
-          return std::fma(scale[c], dy(at + c), -std::fma(x[at + c] - mean[c], slope[c], offset[c]));
-        return scale[c] * dy(at + c);
+          return std::fma(scale[c], dy(at, c), -std::fma(x[at + c] - mean[c], slope[c], offset[c]));
+        return scale[c] * dy(at, c);
       });
       if (streams) stream_copy(width, row, dx + at);
     }
@@ -122,6 +117,19 @@ void backward_with(const BackwardArgs& args) {
 }
 
 }  // namespace
+
+template <class T>
+void batch_statistics(const ForwardArgs& args) {
+  const auto& options = args.attributes.get<BatchNormOptions>();
+  const RowBlocks rows = rows_of(args.inputs[x_input].shape);
+  T *mean = args.auxiliary[0].data<T>(), *invstd = args.auxiliary[1].data<T>(), *variance = invstd;
+  column_moments(args.inputs[x_input].data<T>(), rows, reinterpret_cast<T*>(args.workspace), mean, variance);
+  if (!args.replay) {
+    move_running_statistics(mean, variance, rows.rows, rows.columns, options.momentum,
+                            args.inputs[mean_input].data<T>(), args.inputs[variance_input].data<T>());
+  }
+  inverse_deviation(variance, rows.columns, options.eps, invstd);
+}
 
 template <bool training, class T>
 void forward(const ForwardArgs& args) {
@@ -132,7 +140,7 @@ void forward(const ForwardArgs& args) {
   T *y = args.outputs[0].data<T>(), *scale = reinterpret_cast<T*>(args.workspace), *mean = scale + width,
     *beta = mean + width;
   if constexpr (training) {
-    if (!args.auxiliary_ready) batch_statistics<T>(args, rows);
+    if (!args.auxiliary_ready) batch_statistics<T>(args);
     given_mean = args.auxiliary[0].data<T>();
     repeat_row(args.auxiliary[1].data<T>(), rows, scale);
   } else {
@@ -169,10 +177,13 @@ void forward(const ForwardArgs& args) {
 
 template <bool training, class T>
 void backward(const BackwardArgs& args) {
-  with_flag(args.attributes.get<BatchNormOptions>().relu,
-            [&](auto relu) { backward_with<training, T, decltype(relu)>(args); });
+  if (!args.attributes.get<BatchNormOptions>().relu) return backward_with<training, T, Mask::none>(args);
+  if (args.outputs[0]) return backward_with<training, T, Mask::result>(args);
+  if constexpr (training) backward_with<training, T, Mask::argument>(args);
 }
 
+template void batch_statistics<float>(const ForwardArgs&);
+template void batch_statistics<double>(const ForwardArgs&);
 template void forward<true, float>(const ForwardArgs&);
 template void backward<true, float>(const BackwardArgs&);
 template void forward<true, double>(const ForwardArgs&);

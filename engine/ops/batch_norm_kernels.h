@@ -10,6 +10,10 @@ enum Input : uint8_t { x_input, gamma_input, beta_input, mean_input, variance_in
 
 inline RowBlocks rows_of(const Shape& x) { return rows_at_once(x.product(0, x.rank() - 1), x.back()); }
 
+// Statistics of the batch into the auxiliary results [mean, 1 / deviation], and the running ones towards them.
+template <class T>
+void batch_statistics(const ForwardArgs& args);
+
 template <bool training, class T>
 void forward(const ForwardArgs& args);
 template <bool training, class T>

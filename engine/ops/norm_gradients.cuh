@@ -5,11 +5,16 @@
 
 namespace parabola {
 
-// dy, zero where a relu gave zero; y is null where there is none.
+// dy, zero where a relu gave zero: by its result y, where that is not null, or, where x is not, by its argument made
+// again from that.
 template <class T>
 struct Upstream {
-  const T *dy, *y = nullptr;
-  __device__ T operator[](int64_t i) const { return y && !(y[i] > 0) ? T(0) : dy[i]; }
+  const T *dy, *y = nullptr, *x = nullptr, *mean = nullptr, *rstd = nullptr, *gamma = nullptr, *beta = nullptr;
+  __device__ T operator()(int64_t i, int64_t c) const {
+    if (y) return y[i] > 0 ? dy[i] : T(0);
+    if (x) return std::fma(x[i] - mean[c], gamma[c] * rstd[c], beta[c]) > 0 ? dy[i] : T(0);
+    return dy[i];
+  }
 };
 
 // The terms of dbeta and dgamma, dy and dy x_hat; x is null where the second is not wanted. Statistics are those of
@@ -21,7 +26,7 @@ struct NormTerms {
   const T *mean, *rstd;
   int64_t channels;
   __device__ void add(int64_t row, int64_t c, T (&sums)[2]) const {
-    const T g = dy[row * channels + c];
+    const T g = dy(row * channels + c, c);
     const int64_t s = of_rows ? row : c;
     sums[0] += g;
     if (x) sums[1] = std::fma(g, (x[row * channels + c] - mean[s]) * rstd[s], sums[1]);

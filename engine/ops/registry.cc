@@ -7,6 +7,7 @@
 #include "engine/ops/batched_matmul.h"
 #include "engine/ops/binary.h"
 #include "engine/ops/concat.h"
+#include "engine/ops/conv2d/batch_norm_relu_conv2d.h"
 #include "engine/ops/conv2d/conv2d.h"
 #include "engine/ops/cross_entropy.h"
 #include "engine/ops/depthwise/depthwise_conv2d.h"
@@ -50,6 +51,7 @@ std::span<const OpDef* const> all_ops() {
       &avg_pool2d_op,
       &batch_norm_op,
       &batch_norm_inference_op,
+      &batch_norm_relu_conv2d_op,
       &batched_matmul_op,
       &clamp_op,
       &concat_op,

@@ -177,6 +177,15 @@ bool Tape::passes_gradient_on(const Node& node, size_t i) const {
   return output.gradient && !input.leaf && !input.gradient && input.shape == output.shape;
 }
 
+// Whether the node's backward does not see what input i's gradient holds already: a value that is an input twice (x∘x)
+// gets its second gradient apart, so that kernels may assume that no two of their results overlap, and some ops cannot
+// add.
+bool Tape::added_afterwards(const Node& node, size_t i) const {
+  const Value& input = values_[static_cast<size_t>(node.inputs[i])];
+  const bool has_gradient = input.leaf ? input.leaf->has_gradient : input.gradient.defined();
+  return is_repeated(node, i) || (has_gradient && node.op->overwrites >> i & 1);
+}
+
 // Gradients of activations that the node's backward brings into being, in bytes.
 size_t Tape::new_gradient_bytes(const Node& node) const {
   size_t bytes = 0;
@@ -188,7 +197,7 @@ size_t Tape::new_gradient_bytes(const Node& node) const {
     if (!(node.gradient_mask >> i & 1)) continue;
     const Value& input = values_[static_cast<size_t>(node.inputs[i])];
     if (passes_gradient_on(node, i)) continue;
-    if (is_repeated(node, i) || (!input.leaf && !input.gradient)) add(input);
+    if (added_afterwards(node, i) || (!input.leaf && !input.gradient)) add(input);
   }
   return bytes;
 }
@@ -226,10 +235,9 @@ void Tape::backward_node(int index) {
     output_gradients.push_back(view_of(output.gradient));
   }
 
-  // Where the gradient of each input goes. A value that is an input twice (x∘x) gets a buffer of its own for the second
-  // gradient, added afterwards: kernels may then assume that no two of their results overlap.
+  // Where the gradient of each input goes. What is added afterwards has a buffer of its own.
   uint64_t accumulate = 0;
-  std::vector<std::pair<Tensor, Tensor>> repeated;  // target, addend
+  std::vector<std::pair<Tensor, Tensor>> addends;  // with their targets first
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     if (!(node.gradient_mask >> i & 1)) {
       input_gradients.push_back({});
@@ -239,10 +247,10 @@ void Tape::backward_node(int index) {
     const bool is_leaf = input.leaf != nullptr;
     Tensor& gradient = is_leaf ? input.leaf->gradient : input.gradient;
     const bool has_gradient = is_leaf ? input.leaf->has_gradient : gradient.defined();
-    if (is_repeated(node, i)) {
-      repeated.emplace_back(gradient,
-                            Tensor::empty(input.shape, input.dtype, Category::activations, input.storage->device()));
-      input_gradients.push_back(view_of(repeated.back().second));
+    if (added_afterwards(node, i)) {
+      addends.emplace_back(gradient,
+                           Tensor::empty(input.shape, input.dtype, Category::activations, input.storage->device()));
+      input_gradients.push_back(view_of(addends.back().second));
       continue;
     }
     if (passes_gradient_on(node, i)) gradient = values_[static_cast<size_t>(node.outputs[0])].gradient;
@@ -266,7 +274,7 @@ void Tape::backward_node(int index) {
   args.variant = node.variant;
   args.random = random_of(index);
   Executor::instance().backward(*node.op, args, layout.backward_workspace, node.cost.backward, device, node.recomputed);
-  for (const auto& [target, addend] : repeated) add_into(target, addend);
+  for (const auto& [target, addend] : addends) add_into(target, addend);
   // Only now, and not where no kernel ran: the gradient would show what happened to lie in its memory.
   if (Executor::instance().planning) return;
   for (int value : node.inputs)

@@ -134,6 +134,7 @@ class Tape final : private StorageOwner {
   void replay(int node);
 
   bool passes_gradient_on(const Node& node, size_t i) const;
+  bool added_afterwards(const Node& node, size_t i) const;
   size_t new_gradient_bytes(const Node& node) const;
   void backward_node(int index);
   void finish_node(Node& node);

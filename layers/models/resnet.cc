@@ -43,8 +43,7 @@ class BasicBlock final : public Module {
  private:
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
-    const Tensor y = chain(
-        x, conv1_, [&](const Tensor& c) { return bn1_.relu(c); }, conv2_);
+    const Tensor y = chain(x, conv1_, [&](const Tensor& c) { return conv2_.of_normed(c, bn1_); });
     return bn2_.relu(y, shortcut_a(x, in_, out_, stride_));
   }
   void fold_own() override {

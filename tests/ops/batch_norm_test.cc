@@ -98,6 +98,8 @@ TEST_CASE("batch_norm: with a residual and a relu") {
   check_fused("x frozen", {7, 5}, true, true, {false, true, true, true});
   check_fused("the residual alone", {7, 5}, true, true, {false, false, false, true});
   check_fused("the residual frozen", {7, 5}, true, true, {true, true, true, false});
+  for (size_t alone = 0; alone < 3; ++alone)
+    check_fused("a relu and one gradient", {7, 5}, true, false, {alone == 0, alone == 1, alone == 2, false});
 }
 
 TEST_CASE("batch_norm: a residual and a relu give the bits of the ops one by one") {

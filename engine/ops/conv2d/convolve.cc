@@ -7,6 +7,8 @@
 
 namespace parabola {
 
+bool reads_normed(const ConvGeometry& g) { return winograd::applies(g); }
+
 PixelTiles output_tiles(const ConvGeometry& g) {
   if (winograd::applies(g)) return winograd::output_tiles(g);
   return {forward_sampling(g), g.depth()};
@@ -31,13 +33,14 @@ int64_t tile_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles) {
 }
 
 template <class T>
-void convolve_tile(const ConvGeometry& g, const T* x, int64_t begin, int64_t end,
+void convolve_tile(const ConvGeometry& g, ConvInputOf<T> x, int64_t begin, int64_t end,
                    std::initializer_list<TileMap<T>> maps, T* scratch) {
   if (winograd::applies(g)) return winograd::convolve_tile(g, x, begin, end, maps, scratch);
+  PARABOLA_ASSERT(!x.mean);
   const Sampling sampling = forward_sampling(g);
   const int64_t inputs = g.group_inputs(), depth = g.depth();
   for (int64_t group = 0; group < g.groups; ++group) {
-    const TilePatches<T> tile(sampling, x, group * inputs, inputs, begin, end, scratch);
+    const TilePatches<T> tile(sampling, x.x, group * inputs, inputs, begin, end, scratch);
     for (const TileMap<T>& map : maps) {
       const int64_t outputs = map.group_outputs, k = group * outputs;
       const Panels<T> weight{map.packed_weight + group * padded(panel_elements(outputs, depth)), depth};
@@ -52,28 +55,29 @@ int64_t convolve_workspace(const ConvGeometry& g) {
 }
 
 template <class T>
-void convolve_packed(const ConvGeometry& g, const T* x, const T* bias, T* y, bool accumulate, T* workspace) {
+void convolve_packed(const ConvGeometry& g, ConvInputOf<T> x, const T* bias, T* y, bool accumulate, T* workspace) {
   const PixelTiles tiles = output_tiles(g);
   const int64_t scratch = tile_scratch_elements(g, tiles);
   thread_pool().run(tiles.number(), [&](int64_t tile, int worker) {
     const int64_t begin = tiles.begin(tile);
-    convolve_tile(g, x, begin, tiles.end(tile),
-                  {{workspace, bias, g.group_outputs(), y + begin * g.K, g.K, accumulate}},
-                  workspace + packed_weight_elements(g) + worker * scratch);
+    convolve_tile<T>(g, x, begin, tiles.end(tile),
+                     {{workspace, bias, g.group_outputs(), y + begin * g.K, g.K, accumulate}},
+                     workspace + packed_weight_elements(g) + worker * scratch);
   });
 }
 
 template <class T>
-void convolve(const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y, T* workspace) {
+void convolve(const ConvGeometry& g, ConvInputOf<T> x, const T* weight, const T* bias, T* y, T* workspace) {
   pack_weight(g, weight, workspace);
   convolve_packed(g, x, bias, y, false, workspace);
 }
 
-#define PARABOLA_CONVOLVE(T)                                                                                           \
-  template void pack_weight(const ConvGeometry&, const T*, T*);                                                        \
-  template void convolve_tile(const ConvGeometry&, const T*, int64_t, int64_t, std::initializer_list<TileMap<T>>, T*); \
-  template void convolve_packed(const ConvGeometry&, const T*, const T*, T*, bool, T*);                                \
-  template void convolve(const ConvGeometry&, const T*, const T*, const T*, T*, T*);
+#define PARABOLA_CONVOLVE(T)                                                                  \
+  template void pack_weight(const ConvGeometry&, const T*, T*);                               \
+  template void convolve_tile(const ConvGeometry&, ConvInputOf<T>, int64_t, int64_t,          \
+                              std::initializer_list<TileMap<T>>, T*);                         \
+  template void convolve_packed(const ConvGeometry&, ConvInputOf<T>, const T*, T*, bool, T*); \
+  template void convolve(const ConvGeometry&, ConvInputOf<T>, const T*, const T*, T*, T*);
 PARABOLA_CONVOLVE(float)
 PARABOLA_CONVOLVE(double)
 

@@ -4,18 +4,32 @@
 // many images follow. Workspaces are counted in elements and depend on the number of threads.
 #pragma once
 #include <initializer_list>
+#include <type_traits>
 
 #include "engine/ops/conv2d/columns.h"
 
 namespace parabola {
 
+// What a convolution reads: x or, with a norm, max(0, (x - mean) scale + shift) for each channel [C], made as it is
+// read and written nowhere.
+template <class T>
+struct ConvInput {
+  const T *x, *mean = nullptr, *scale = nullptr, *shift = nullptr;
+  ConvInput(const T* x) : x(x) {}  // implicit: most read x itself
+  ConvInput(const T* x, const T* mean, const T* scale, const T* shift) : x(x), mean(mean), scale(scale), shift(shift) {}
+};
+template <class T>
+using ConvInputOf = std::type_identity_t<ConvInput<T>>;
+// Whether the convolution, and its weight's gradient, can read such a one: those by Winograd's algorithm do.
+bool reads_normed(const ConvGeometry& g);
+
 // y [N, Ho, Wo, K] = x * weight + bias (null: none).
 template <class T>
-void convolve(const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y, T* workspace);
+void convolve(const ConvGeometry& g, ConvInputOf<T> x, const T* weight, const T* bias, T* y, T* workspace);
 int64_t convolve_workspace(const ConvGeometry& g);
 // The same, or y +=, with the packed weight (below) at the workspace's beginning.
 template <class T>
-void convolve_packed(const ConvGeometry& g, const T* x, const T* bias, T* y, bool accumulate, T* workspace);
+void convolve_packed(const ConvGeometry& g, ConvInputOf<T> x, const T* bias, T* y, bool accumulate, T* workspace);
 
 // The tiles of its output pixels. Of several convolutions of one x those by Winograd's algorithm need its tiles;
 // patches take any.
@@ -41,7 +55,7 @@ struct TileMap {
 // Output pixels [begin, end) for several maps of the same patches. The inner function of every op with a convolution in
 // it: a map's bits do not depend on the other maps, so the linear term of a quadratic op has those of conv2d.
 template <class T>
-void convolve_tile(const ConvGeometry& g, const T* x, int64_t begin, int64_t end,
+void convolve_tile(const ConvGeometry& g, ConvInputOf<T> x, int64_t begin, int64_t end,
                    std::initializer_list<TileMap<T>> maps, T* scratch);
 int64_t tile_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles);
 
@@ -55,7 +69,7 @@ int64_t input_gradient_workspace(const ConvGeometry& g);
 // are then added in their order. The workspace does not shrink as images are added, so that of a full chunk does for a
 // smaller one.
 template <class T>
-void weight_gradient(const ConvGeometry& g, const T* x, const T* dy, T* dw, bool accumulate, T* workspace);
+void weight_gradient(const ConvGeometry& g, ConvInputOf<T> x, const T* dy, T* dw, bool accumulate, T* workspace);
 int64_t weight_gradient_workspace(const ConvGeometry& g);
 
 }  // namespace parabola

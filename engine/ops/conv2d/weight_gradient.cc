@@ -56,24 +56,25 @@ int64_t weight_gradient_workspace(const ConvGeometry& g) {
 }
 
 template <class T>
-void weight_gradient(const ConvGeometry& g, const T* x, const T* dy, T* dw, bool accumulate, T* workspace) {
+void weight_gradient(const ConvGeometry& g, ConvInputOf<T> x, const T* dy, T* dw, bool accumulate, T* workspace) {
+  PARABOLA_ASSERT(!x.mean || reads_normed(g));
   const PixelTiles tiles = output_tiles(g);
   const Tiles parts = weight_parts(g, tiles);
   const int64_t size = g.weight_elements(), scratch = worker_elements(g, tiles);
-  const int64_t chunks = winograd::applies(g) ? winograd::gradient_chunks(g) : 1;
+  const int64_t chunks = winograd::applies(g) ? winograd::gradient_chunks(g, tiles) : 1;
   thread_pool().run(parts.number() * chunks, [&](int64_t task, int worker) {
     const int64_t part = task / chunks, first = parts.begin(part), last = parts.end(part);
     T *sums = workspace + part * size, *mine = workspace + parts.number() * size + worker * scratch;
     if (winograd::applies(g))
       winograd::weight_gradient_part(g, tiles, first, last, task % chunks, x, dy, sums, mine);
     else
-      gradient_from_patches(g, tiles, first, last, x, dy, sums, mine);
+      gradient_from_patches(g, tiles, first, last, x.x, dy, sums, mine);
   });
   add_parts(workspace, parts.number(), size, dw, accumulate);
 }
 
 #define PARABOLA_WEIGHT_GRADIENT(T) \
-  template void weight_gradient(const ConvGeometry&, const T*, const T*, T*, bool, T*);
+  template void weight_gradient(const ConvGeometry&, ConvInputOf<T>, const T*, T*, bool, T*);
 PARABOLA_WEIGHT_GRADIENT(float)
 PARABOLA_WEIGHT_GRADIENT(double)
 

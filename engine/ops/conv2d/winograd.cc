@@ -9,6 +9,13 @@ namespace {
 // More transformed weights, some 9 MiB of floats, take longer to read for each tile than their products save.
 constexpr int64_t most_pairs = 1 << 16;
 
+// Inputs of a chunk of the weight's gradient. Of few tiles, chunks of half the size occupy the threads with half as
+// many partial sums; they transform the outputs' gradients twice as often.
+int64_t gradient_inputs(const PixelTiles& tiles) { return tiles.number() < 32 ? most_channels / 2 : most_channels; }
+int64_t input_chunks(const ConvGeometry& g, const PixelTiles& tiles) {
+  return (g.C + gradient_inputs(tiles) - 1) / gradient_inputs(tiles);
+}
+
 // Windows of the largest tile.
 int64_t most_windows(const ConvGeometry& g, const PixelTiles& tiles) {
   const int64_t rows = std::min(g.Ho, std::max<int64_t>(1, tiles.size / g.Wo));
@@ -74,7 +81,7 @@ int64_t tile_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles) {
 }
 
 template <class T>
-void convolve_tile(const ConvGeometry& g, const T* x, int64_t begin, int64_t end,
+void convolve_tile(const ConvGeometry& g, ConvInputOf<T> x, int64_t begin, int64_t end,
                    std::initializer_list<TileMap<T>> maps, T* scratch) {
   const int64_t windows = windows_of(g, begin, end), width = even_chunk(g.C), chunks = g.C / width;
   const int64_t jump = Planes<T>::elements(windows, width);
@@ -96,23 +103,28 @@ void convolve_tile(const ConvGeometry& g, const T* x, int64_t begin, int64_t end
   }
 }
 
-int64_t gradient_chunks(const ConvGeometry& g) { return chunks_of(g.K) * chunks_of(g.C); }
+int64_t gradient_chunks(const ConvGeometry& g, const PixelTiles& tiles) {
+  return chunks_of(g.K) * input_chunks(g, tiles);
+}
 
 int64_t most_parts(const ConvGeometry& g, const PixelTiles& tiles) {
-  return std::clamp<int64_t>(tiles.number() / 4, 8, std::max<int64_t>(8, 32 / gradient_chunks(g)));
+  const int64_t chunks = gradient_chunks(g, tiles), least = std::max<int64_t>(4, 8 / chunks);
+  return std::clamp<int64_t>(tiles.number() / 4, least, std::max(least, 32 / chunks));
 }
 
 int64_t gradient_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles) {
-  const int64_t windows = most_windows(g, tiles), inputs = chunk_at(0, g.C), outputs = chunk_at(0, g.K);
+  const int64_t windows = most_windows(g, tiles), inputs = std::min(gradient_inputs(tiles), g.C),
+                outputs = chunk_at(0, g.K);
   return Planes<float>::elements(windows, inputs) + Planes<float>::elements(windows, outputs) +
          Planes<float>::elements(outputs, inputs);
 }
 
 template <class T>
 void weight_gradient_part(const ConvGeometry& g, const PixelTiles& tiles, int64_t first, int64_t last, int64_t chunk,
-                          const T* x, const T* dy, T* dw, T* scratch) {
-  const int64_t k = chunk / chunks_of(g.C) * most_channels, c = chunk % chunks_of(g.C) * most_channels;
-  const int64_t width = chunk_at(c, g.C), outs = chunk_at(k, g.K);
+                          ConvInputOf<T> x, const T* dy, T* dw, T* scratch) {
+  const int64_t chunks = input_chunks(g, tiles), most = gradient_inputs(tiles);
+  const int64_t k = chunk / chunks * most_channels, c = chunk % chunks * most;
+  const int64_t width = std::min(most, g.C - c), outs = chunk_at(k, g.K);
   const Planes<T> sums(scratch, outs, width);
   scratch += Planes<T>::elements(outs, width);
   for (int64_t tile = first; tile < last; ++tile) {
@@ -136,11 +148,12 @@ void weight_gradient_part(const ConvGeometry& g, const PixelTiles& tiles, int64_
     }
 }
 
-#define PARABOLA_WINOGRAD(T)                                                                                           \
-  template void pack_weight(const ConvGeometry&, const T*, bool, T*);                                                  \
-  template void convolve_tile(const ConvGeometry&, const T*, int64_t, int64_t, std::initializer_list<TileMap<T>>, T*); \
-  template void weight_gradient_part(const ConvGeometry&, const PixelTiles&, int64_t, int64_t, int64_t, const T*,      \
-                                     const T*, T*, T*);
+#define PARABOLA_WINOGRAD(T)                                                                            \
+  template void pack_weight(const ConvGeometry&, const T*, bool, T*);                                   \
+  template void convolve_tile(const ConvGeometry&, ConvInputOf<T>, int64_t, int64_t,                    \
+                              std::initializer_list<TileMap<T>>, T*);                                   \
+  template void weight_gradient_part(const ConvGeometry&, const PixelTiles&, int64_t, int64_t, int64_t, \
+                                     ConvInputOf<T>, const T*, T*, T*);
 PARABOLA_WINOGRAD(float)
 PARABOLA_WINOGRAD(double)
 

@@ -40,7 +40,7 @@ int64_t packed_weight_elements(const ConvGeometry& g);
 
 // convolve_tile of convolve.h, for whole rows; windows begin with the first one.
 template <class T>
-void convolve_tile(const ConvGeometry& g, const T* x, int64_t begin, int64_t end,
+void convolve_tile(const ConvGeometry& g, ConvInputOf<T> x, int64_t begin, int64_t end,
                    std::initializer_list<TileMap<T>> maps, T* scratch);
 int64_t tile_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles);
 
@@ -48,8 +48,8 @@ int64_t tile_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles);
 // 64 x 64 channels, number `chunk` alone is written.
 template <class T>
 void weight_gradient_part(const ConvGeometry& g, const PixelTiles& tiles, int64_t first, int64_t last, int64_t chunk,
-                          const T* x, const T* dy, T* dw, T* scratch);
-int64_t gradient_chunks(const ConvGeometry& g);
+                          ConvInputOf<T> x, const T* dy, T* dw, T* scratch);
+int64_t gradient_chunks(const ConvGeometry& g, const PixelTiles& tiles);
 int64_t most_parts(const ConvGeometry& g, const PixelTiles& tiles);  // that the tiles are well split into
 int64_t gradient_scratch_elements(const ConvGeometry& g, const PixelTiles& tiles);
 

@@ -2,7 +2,7 @@
 #pragma once
 #include <algorithm>
 
-#include "engine/ops/conv2d/geometry.h"
+#include "engine/ops/conv2d/convolve.h"
 #include "engine/ops/conv2d/winograd_matrices.h"
 
 namespace parabola::winograd {
@@ -59,9 +59,13 @@ void each_window(const ConvGeometry& g, int64_t begin, int64_t end, int64_t widt
 template <class T>
 alignas(64) constexpr T no_pixels[64] = {};
 
-// B^T d B of the windows of pixels [begin, end), of x's channels from `channel` on.
 template <class T>
-void transform_input(const ConvGeometry& g, const T* x, int64_t begin, int64_t end, int64_t channel,
+[[gnu::always_inline]] inline Vector<T> at_least_zero(Vector<T> x) {
+  return x > 0 ? x : Vector<T>{};
+}
+
+template <class T, bool normed>
+void transform_input(const ConvGeometry& g, const ConvInput<T>& x, int64_t begin, int64_t end, int64_t channel,
                      const Planes<T>& planes) {
   T* to = planes.data;
   each_row_of_windows(g, begin, end, [&](int64_t image, int64_t row, int64_t) {
@@ -70,18 +74,25 @@ void transform_input(const ConvGeometry& g, const T* x, int64_t begin, int64_t e
     for (int i = 0; i < reach; ++i) {
       const int64_t h = row - g.padding + i;
       const bool inside = h >= 0 && h < g.H;
-      rows[i] = inside ? x + (image * g.H + h) * g.W * g.C + channel : no_pixels<T>;
+      rows[i] = inside ? x.x + (image * g.H + h) * g.W * g.C + channel : no_pixels<T>;
       step[i] = inside ? g.C : 0;
     }
     for (int64_t c = 0; c < planes.width; c += vector_lanes<T>) {
       Vector<T> columns[reach][reach];  // B^T d, columns first
+      Vector<T> mean{}, scale{}, shift{};
+      if constexpr (normed)
+        mean = load_vector(x.mean + channel + c), scale = load_vector(x.scale + channel + c),
+        shift = load_vector(x.shift + channel + c);
       int64_t w = -g.padding;
       const auto read_columns = [&](int from) {
         for (int j = from; j < reach; ++j, ++w) {
           Vector<T> in[reach] = {};
           if (w >= 0 && w < g.W)
 #pragma GCC unroll 6
-            for (int i = 0; i < reach; ++i) in[i] = load_vector(rows[i] + w * step[i] + c);
+            for (int i = 0; i < reach; ++i) {
+              in[i] = load_vector(rows[i] + w * step[i] + c);
+              if (normed && step[i] != 0) in[i] = at_least_zero<T>(multiply_add<T>(in[i] - mean, scale, shift));
+            }
           to_inputs<T>(in, 1, columns[j], 1);
         }
       };
@@ -100,6 +111,17 @@ void transform_input(const ConvGeometry& g, const T* x, int64_t begin, int64_t e
     }
     to += windows_over(g.Wo) * planes.width;
   });
+}
+
+// B^T d B of the windows of pixels [begin, end), of x's channels from `channel` on. Zeros around an image stay zeros
+// with a norm.
+template <class T>
+void transform_input(const ConvGeometry& g, const ConvInput<T>& x, int64_t begin, int64_t end, int64_t channel,
+                     const Planes<T>& planes) {
+  if (x.mean)
+    transform_input<T, true>(g, x, begin, end, channel, planes);
+  else
+    transform_input<T, false>(g, x, begin, end, channel, planes);
 }
 
 // y = or += A^T m A + bias (null: none), for the pixels [begin, end), the first of which is at y.

@@ -1,0 +1,147 @@
+#include "engine/ops/conv2d/batch_norm_relu_conv2d.h"
+
+#include "engine/ops/batch_norm_kernels.h"
+#include "engine/ops/checks.h"
+#include "engine/ops/conv2d/convolve.h"
+#include "engine/ops/conv2d/normed_input.h"
+
+namespace parabola {
+namespace {
+
+using namespace batch_norm_kernels;
+using namespace normed_input;
+
+constexpr const char* name = "batch_norm_relu_conv2d";
+
+// Of one pass, by the gradients that are wanted; none: forward. A scale [C] lies before what the kernels ask for.
+template <class T>
+Buffers<T> buffers_of(Scratch& scratch, const ConvGeometry& g, uint64_t wanted) {
+  const RowBlocks rows = rows_of(g.input_shape());
+  const auto elements = [](size_t bytes) { return static_cast<int64_t>(bytes / sizeof(T)); };
+  const bool forward = wanted == 0, convolves = forward || wanted >> weight_input & 1;
+  int64_t most = 3 * rows.width();
+  if (forward) most = std::max({most, elements(column_moments_workspace<T>(rows)), convolve_workspace(g)});
+  if (wants_norm(wanted))
+    most =
+        std::max({most, 6 * rows.width() + elements(column_sums_workspace<T>(rows, 2)), input_gradient_workspace(g)});
+  if (!forward && convolves) most = std::max(most, weight_gradient_workspace(g));
+  const bool own_gradient = wants_norm(wanted) && !(wanted & 1);
+  return {scratch, g, convolves && !reads_normed(g), own_gradient, static_cast<size_t>(padded(g.C) + most) * sizeof(T)};
+}
+
+Layout layout(const Signature& s) {
+  const ConvGeometry g = geometry_of(s.attributes, s.shape(x_input), s.shape(weight_input));
+  constexpr const char* arguments[] = {"x", "gamma", "beta", "running mean", "running variance"};
+  for (int i = gamma_input; i <= variance_input; ++i) require_shape(name, s, i, arguments[i], {g.C});
+  require_one_dtype(name, s);
+  if (g.N * g.H * g.W < 2)
+    fail<ShapeError>(name, "got x of shape ", s.shape(x_input), ", expected at least 2 values for each channel");
+  const TensorSpec channel{Shape{g.C}, s.dtype()};
+  Layout result{.outputs = {{g.output_shape(), s.dtype()}}, .auxiliary = {channel, channel}};
+  dispatch_float(s.dtype(), name, [&]<class T>() {
+    Scratch forward, backward;
+    buffers_of<T>(forward, g, 0);
+    if (s.gradient_mask != 0) buffers_of<T>(backward, g, s.gradient_mask);
+    result.forward_workspace = forward.bytes();
+    result.backward_workspace = backward.bytes();
+  });
+  return result;
+}
+
+Needs needs(const Signature& s) {
+  const bool norm = wants_norm(s.gradient_mask);
+  return {.inputs = uint64_t{1} << x_input | uint64_t{1} << gamma_input | uint64_t{1} << beta_input |
+                    uint64_t{norm} << weight_input,
+          .auxiliary = 3};
+}
+
+// An element of x: batch_norm's flops, those of its relu, and, backward, 4 to make what the weight's gradient reads.
+StepCost cost(const Signature& s) {
+  const ConvGeometry g = geometry_of(s.attributes, s.shape(x_input), s.shape(weight_input));
+  const double elements = static_cast<double>(s.shape(x_input).elements());
+  const double x = static_cast<double>(s.inputs[x_input].bytes()),
+               w = static_cast<double>(s.inputs[weight_input].bytes());
+  const double y = static_cast<double>(g.pixels() * g.K) * static_cast<double>(size_of(s.dtype()));
+  StepCost cost{.forward = {g.flops() + 9 * elements, x + w, y}};
+  if (wants_norm(s.gradient_mask)) {
+    cost.backward = {g.flops() + 9 * elements, y + w + x, 0};
+    add_backward(cost, s, x_input, {5 * elements, 0, x});
+  }
+  add_backward(cost, s, weight_input, {g.flops() + 4 * elements, y + x, w});
+  return cost;
+}
+
+// What the convolution reads, the statistics being known: x itself with its norm, or the values that forward's, or this
+// call's, batch_norm wrote.
+template <class T, class Args>
+ConvInput<T> normed(const Args& args, const ConvGeometry& g, const Buffers<T>& buffers, T* scale) {
+  if (!reads_normed(g)) {
+    const TensorView y{buffers.normed, g.input_shape(), args.inputs[x_input].dtype};
+    normalise(batch_norm_op.cpu, args, y, buffers.tools, true, true);
+    return buffers.normed;
+  }
+  const T *gamma = args.inputs[gamma_input].template data<T>(), *invstd = args.auxiliary[1].template data<T>();
+  for (int64_t c = 0; c < g.C; ++c) scale[c] = gamma[c] * invstd[c];
+  return {args.inputs[x_input].template data<T>(), args.auxiliary[0].template data<T>(), scale,
+          args.inputs[beta_input].template data<T>()};
+}
+
+template <class T>
+void forward(const ForwardArgs& args) {
+  const ConvGeometry g = geometry_of(args.attributes, args.inputs[x_input].shape, args.inputs[weight_input].shape);
+  Scratch scratch(args.workspace);
+  const Buffers<T> buffers = buffers_of<T>(scratch, g, 0);
+  T *scale = reinterpret_cast<T*>(buffers.tools), *tools = scale + padded(g.C);
+  if (!args.auxiliary_ready) {
+    const Attributes attributes = norm_attributes(args.attributes);
+    batch_statistics<T>({.attributes = attributes,
+                         .inputs = args.inputs.first(norm_inputs),
+                         .auxiliary = args.auxiliary,
+                         .workspace = buffers.tools,
+                         .replay = args.replay});
+  }
+  convolve<T>(g, normed<T>(args, g, buffers, scale), args.inputs[weight_input].data<T>(), nullptr,
+              args.outputs[0].data<T>(), tools);
+}
+
+template <class T>
+void backward(const BackwardArgs& args) {
+  const ConvGeometry g = geometry_of(args.attributes, args.inputs[x_input].shape, args.inputs[weight_input].shape);
+  uint64_t wanted = 0;
+  for (int i = 0; i <= weight_input; ++i) wanted |= uint64_t{args.wants(i)} << i;
+  Scratch scratch(args.workspace);
+  const Buffers<T> buffers = buffers_of<T>(scratch, g, wanted);
+  T *scale = reinterpret_cast<T*>(buffers.tools), *tools = scale + padded(g.C);
+  const T* dy = args.output_gradients[0].data<T>();
+  if (args.wants(weight_input))
+    weight_gradient<T>(g, normed<T>(args, g, buffers, scale), dy, args.input_gradients[weight_input].data<T>(),
+                       args.accumulates(weight_input), tools);
+  if (!wants_norm(wanted)) return;
+  T* gradient = args.wants(x_input) ? args.input_gradients[x_input].data<T>() : buffers.gradient;
+  input_gradient<T>(g, dy, args.inputs[weight_input].data<T>(), gradient, false, tools);
+  norm_backward(batch_norm_op.cpu, args, {gradient, g.input_shape(), args.inputs[x_input].dtype}, buffers.tools);
+}
+
+}  // namespace
+
+const OpDef batch_norm_relu_conv2d_op = {
+    .name = name,
+    .layout = layout,
+    .cost = cost,
+    .needs = needs,
+    .mutates = uint64_t{1} << mean_input | uint64_t{1} << variance_input,
+    .overwrites = uint64_t{1} << x_input,
+    .optional = 0,
+    .cpu = {[](const ForwardArgs& a) { dispatch_float(a.inputs[0].dtype, name, [&]<class T>() { forward<T>(a); }); },
+            [](const BackwardArgs& a) {
+              dispatch_float(a.output_gradients[0].dtype, name, [&]<class T>() { backward<T>(a); });
+            }},
+};
+
+Tensor batch_norm_relu_conv2d(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
+                              const Tensor& running_variance, const Tensor& weight,
+                              const BatchNormReluConv2dAttributes& attributes) {
+  return apply(batch_norm_relu_conv2d_op, {x, gamma, beta, running_mean, running_variance, weight}, attributes);
+}
+
+}  // namespace parabola

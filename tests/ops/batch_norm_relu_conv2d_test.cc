@@ -1,0 +1,144 @@
+#include "engine/ops/conv2d/batch_norm_relu_conv2d.h"
+
+#include <cmath>
+
+#include "engine/core/error.h"
+#include "engine/ops/batch_norm.h"
+#include "engine/ops/binary.h"
+#include "engine/ops/conv2d/conv2d.h"
+#include "engine/ops/reduce.h"
+#include "engine/tape/tape.h"
+#include "tests/ops/conv_reference.h"
+#include "tests/support/test.h"
+
+namespace parabola::batch_norm_relu_conv2d_test {
+
+using namespace test;
+
+namespace {
+
+// Straight from the formulas: mean and variance of each channel, then the relu, then the convolution.
+std::vector<Array> reference(const ConvGeometry& g, double eps, const std::vector<Array>& in) {
+  Array r = in[0];
+  const size_t channels = in[1].size(), rows = r.size() / channels;
+  for (size_t c = 0; c < channels; ++c) {
+    double mean = 0, variance = 0;
+    for (size_t row = 0; row < rows; ++row) mean += r[row * channels + c] / static_cast<double>(rows);
+    for (size_t row = 0; row < rows; ++row)
+      variance += std::pow(r[row * channels + c] - mean, 2) / static_cast<double>(rows);
+    for (size_t row = 0; row < rows; ++row) {
+      double& value = r[row * channels + c];
+      value = std::max(0.0, (value - mean) / std::sqrt(variance + eps) * in[1][c] + in[2][c]);
+    }
+  }
+  return {naive_conv2d(g, r, in[5], {})};
+}
+
+struct Case {
+  const char* name;
+  Shape x, weight;
+  ConvAttributes conv;
+  bool x_wanted = true, gamma_wanted = true, beta_wanted = true, weight_wanted = true;
+};
+
+void check(const Case& c) {
+  const ConvGeometry g = conv_geometry("test", c.x, c.weight, c.conv);
+  const BatchNormReluConv2dAttributes attributes{.eps = 1e-3, .conv = c.conv};
+  const Shape channels{g.C};
+  check_op({.name = c.name,
+            .op = &batch_norm_relu_conv2d_op,
+            .inputs = {{.shape = c.x, .gradient = c.x_wanted},
+                       {.shape = channels, .low = 0.5, .high = 1.5, .gradient = c.gamma_wanted},
+                       {.shape = channels, .gradient = c.beta_wanted},
+                       {.shape = channels, .gradient = false},
+                       {.shape = channels, .low = 0.5, .high = 1.5, .gradient = false},
+                       {.shape = c.weight, .gradient = c.weight_wanted}},
+            .attributes = attributes,
+            .reference = [&](const std::vector<Array>& in) { return reference(g, attributes.eps, in); },
+            // Batch statistics divide by a deviation, which multiplies the rounding of its sum.
+            .f64_tolerance = 1e-11,
+            .f32_tolerance = 5e-6,
+            .difference_tolerance = 1e-6,
+            .max_differences = 24});
+}
+
+Tensor random(const Shape& shape, uint32_t item, double low = -1, double high = 1) {
+  return Tensor::from(random_array(shape.elements(), low, high, item), shape)
+      .to(DType::f32, Category::inputs)
+      .to(test_device(), Category::inputs);
+}
+
+}  // namespace
+
+TEST_CASE("batch_norm_relu_conv2d") {
+  check({"3x3, padding", {2, 5, 6, 3}, {4, 3, 3, 3}, {.padding = 1}});
+  check({"Winograd's algorithm", {2, 4, 5, 16}, {16, 3, 3, 16}, {.padding = 1}});
+  check({"Winograd's algorithm, no padding, several channels", {2, 9, 7, 48}, {32, 3, 3, 48}, {}});
+  check({"Winograd's algorithm, wide padding", {1, 5, 4, 16}, {32, 3, 3, 16}, {.padding = 2}});
+  check({"stride 2", {2, 7, 8, 3}, {5, 3, 3, 3}, {.stride = 2, .padding = 1}});
+  check({"1x1", {3, 4, 5, 7}, {5, 1, 1, 7}, {}});
+  check({"dilation 2, groups 2", {1, 9, 8, 4}, {6, 3, 3, 2}, {.padding = 2, .dilation = 2, .groups = 2}});
+}
+
+TEST_CASE("batch_norm_relu_conv2d: frozen arguments") {
+  for (const int64_t channels : {3, 16}) {  // 16 by Winograd's algorithm
+    const Shape x{2, 4, 5, channels}, weight{16, 3, 3, channels};
+    check({"x frozen", x, weight, {.padding = 1}, false});
+    check({"the weight frozen", x, weight, {.padding = 1}, true, true, true, false});
+    check({"x alone", x, weight, {.padding = 1}, true, false, false, false});
+    check({"gamma alone", x, weight, {.padding = 1}, false, true, false, false});
+    check({"beta alone", x, weight, {.padding = 1}, false, false, true, false});
+    check({"the weight alone", x, weight, {.padding = 1}, false, false, false, true});
+  }
+}
+
+TEST_CASE("batch_norm_relu_conv2d: the bits of the ops one by one, and running statistics that move once") {
+  for (const int64_t channels : {16, 20})
+    for (const Checkpoint checkpoint : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks}) {
+      std::vector<std::vector<float>> results[2];
+      for (const bool fused : {false, true}) {
+        const Tensor x = random({3, 8, 9, channels}, 0), gamma = random({channels}, 1, 0.5, 1.5),
+                     beta = random({channels}, 2), weight = random({32, 3, 3, channels}, 3),
+                     mean = random({channels}, 4), variance = random({channels}, 5, 0.5, 1.5);
+        for (const Tensor* leaf : {&x, &gamma, &beta, &weight}) leaf->set_requires_gradient(true);
+        Tape tape({.checkpoint = checkpoint});
+        const Tensor z = x * x,
+                     y = fused ? batch_norm_relu_conv2d(z, gamma, beta, mean, variance, weight,
+                                                        {.momentum = 0.3, .conv = {.padding = 1}})
+                               : conv2d(batch_norm(z, gamma, beta, mean, variance, {.momentum = 0.3, .relu = true}),
+                                        weight, {}, {.padding = 1});
+        results[fused].push_back(y.to_vector<float>());
+        tape.backward(sum(y * y + sum(z)));  // z has another gradient before the op's
+        for (const Tensor* leaf : {&x, &gamma, &beta, &weight})
+          results[fused].push_back(leaf->gradient().to_vector<float>());
+        results[fused].push_back(mean.to_vector<float>());
+        results[fused].push_back(variance.to_vector<float>());
+      }
+      CHECK(results[0] == results[1]);
+    }
+}
+
+TEST_CASE("batch_norm_relu_conv2d keeps x, and says what does not fit") {
+  const Attributes attributes = BatchNormReluConv2dAttributes{.conv = {.padding = 1}};
+  const Shape channels{16};
+  std::vector<TensorSpec> inputs = {{Shape{2, 8, 8, 16}}, {channels}, {channels}, {channels}, {channels}};
+  inputs.push_back({Shape{32, 3, 3, 16}});
+  const Needs needs = batch_norm_relu_conv2d_op.needs({attributes, inputs, 0x27});
+  CHECK(needs.inputs == 0x27);
+  CHECK(needs.outputs == 0);
+  size_t kept = 0;
+  for (const TensorSpec& spec : batch_norm_relu_conv2d_op.layout({attributes, inputs}).auxiliary) kept += spec.bytes();
+  CHECK(kept == 2 * 16 * 4);  // mean and deviation
+  inputs[2].shape = Shape{3};
+  CHECK_THROWS_WITH_AS(batch_norm_relu_conv2d_op.layout({attributes, inputs}),
+                       "[batch_norm_relu_conv2d] beta: got [3], expected [16]", ShapeError);
+  inputs[2].shape = channels;
+  inputs[5].shape = Shape{32, 3, 3, 8};
+  CHECK_THROWS_WITH_AS(batch_norm_relu_conv2d_op.layout({attributes, inputs}), doctest::Contains("[32, 3, 3, 8]"),
+                       ShapeError);
+  inputs[0].shape = Shape{1, 1, 1, 16}, inputs[5].shape = Shape{32, 1, 1, 16};
+  CHECK_THROWS_WITH_AS(batch_norm_relu_conv2d_op.layout({Attributes(BatchNormReluConv2dAttributes{}), inputs}),
+                       doctest::Contains("expected at least 2 values for each channel"), ShapeError);
+}
+
+}  // namespace parabola::batch_norm_relu_conv2d_test
