@@ -1,7 +1,6 @@
 #include "layers/basic.h"
 
 #include "engine/core/error.h"
-#include "engine/ops/batch_norm.h"
 #include "engine/ops/binary.h"
 #include "engine/ops/conv2d/batch_norm_relu_conv2d.h"
 #include "engine/ops/conv2d/conv2d.h"
@@ -102,12 +101,15 @@ Tensor Conv2d::plain(const Tensor& x) {
 }
 
 Tensor Conv2d::of_normed(const Tensor& x, BatchNorm& norm) {
-  if (adapter() || bias_ || options_.depthwise() || !norm.of_batch()) return (*this)(norm.relu(x));
+  const BatchNormOptions own = norm.relu_options();
+  if (adapter() || bias_ || options_.depthwise() || norm.folded() || !own.training) return (*this)(norm.relu(x));
   const auto& [in, out, kernel, stride, padding, dilation, groups, bias, init] = options_;
+  const auto [gamma, beta, mean, variance] = norm.norm_inputs();
   const Scope scope(name());
   return batch_norm_relu_conv2d(
-      x, norm.weight_, norm.bias_, norm.running_mean_, norm.running_var_, weight_,
-      {.momentum = norm.momentum_,
+      x, gamma, beta, mean, variance, weight_,
+      {.momentum = own.momentum,
+       .eps = own.eps,
        .conv = {.stride = stride, .padding = padding, .dilation = dilation, .groups = groups}});
 }
 
@@ -122,18 +124,19 @@ ChannelMap BatchNorm::take_map() {
   return norm_map(take(weight_), take(bias_), take(running_mean_), take(running_var_), BatchNormOptions{}.eps);
 }
 
-Tensor BatchNorm::normalise(const Tensor& x, bool relu, const Tensor& residual) {
-  const BatchNormOptions options{.momentum = momentum_, .training = training() && !frozen_, .relu = relu};
-  return batch_norm(x, weight_, bias_, running_mean_, running_var_, options, residual);
+BatchNormOptions BatchNorm::options(bool relu) const {
+  return {.momentum = momentum_, .training = training() && !frozen_, .relu = relu};
 }
 
-// Without a weight it is folded into the layer before.
-Tensor BatchNorm::forward(const Tensor& x) { return weight_ ? normalise(x, false, {}) : x; }
+// Folded into the layer before, it does nothing.
+Tensor BatchNorm::forward(const Tensor& x) {
+  return folded() ? x : batch_norm(x, weight_, bias_, running_mean_, running_var_, options(false));
+}
 
 Tensor BatchNorm::relu(const Tensor& x, const Tensor& residual) {
-  if (!weight_) return parabola::relu(residual ? x + residual : x);
+  if (folded()) return parabola::relu(residual ? x + residual : x);
   const Scope scope(name());
-  return normalise(x, true, residual);
+  return batch_norm(x, weight_, bias_, running_mean_, running_var_, options(true), residual);
 }
 
 LayerNorm::LayerNorm(int64_t channels) {

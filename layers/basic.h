@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 
+#include "engine/ops/batch_norm.h"
 #include "layers/fold.h"
 #include "layers/module.h"
 
@@ -104,14 +105,16 @@ class BatchNorm final : public Module {
   // max(0, its result + residual (absent: none)) in one op: the end of a residual block.
   Tensor relu(const Tensor& x, const Tensor& residual = {});
   void freeze(bool on) { frozen_ = on; }
-  bool of_batch() const { return weight_ && training() && !frozen_; }  // whether it uses the batch's own statistics
+  bool folded() const { return !weight_; }
+  // For ops that have it in them: what it does, with a relu, and [gamma, beta, running mean, running variance].
+  BatchNormOptions relu_options() const { return options(true); }
+  std::array<Tensor, 4> norm_inputs() const { return {weight_, bias_, running_mean_, running_var_}; }
   void set_momentum(double momentum) { momentum_ = momentum; }  // share of a batch in the running statistics; 0.1
   ChannelMap take_map();  // for fold: what it does in evaluation mode; from now on it does nothing and has no tensors
 
  private:
-  friend class Conv2d;  // has it in an op of its own
   Tensor forward(const Tensor& x) override;
-  Tensor normalise(const Tensor& x, bool relu, const Tensor& residual);
+  BatchNormOptions options(bool relu) const;
   Tensor weight_, bias_, running_mean_, running_var_;
   double momentum_ = 0.1;
   bool frozen_ = false;

@@ -99,11 +99,24 @@ Tensor QuadraticConv2dNormed::forward(const Tensor& x) {
     const ConvAttributes conv{.stride = stride_, .padding = padding_};
     return quadratic_conv2d(x, c_, bias_, a_, b_, {conv, conv});
   }
+  return branches(x, {}, {});
+}
+
+Tensor QuadraticConv2dNormed::normed(const Tensor& x, BatchNorm& norm, const Tensor& residual) {
+  if (folded() || norm.folded()) return norm.relu((*this)(x), residual);
+  const auto [gamma, beta, mean, variance] = norm.norm_inputs();
+  const Scope scope(name());
+  return branches(x, {gamma, beta, mean, variance, residual}, norm.relu_options());
+}
+
+Tensor QuadraticConv2dNormed::branches(const Tensor& x, const OutputNorm& output,
+                                       const BatchNormOptions& options) const {
   std::array<NormedBranch, 3> branches;
   for (size_t i = 0; i < 3; ++i)
     branches[i] = {branches_[i].weight, branches_[i].gamma, branches_[i].beta, branches_[i].running_mean,
                    branches_[i].running_var};
-  return quadratic_conv2d_normed(x, branches, {.stride = stride_, .padding = padding_, .training = training()});
+  return quadratic_conv2d_normed(
+      x, branches, {.stride = stride_, .padding = padding_, .training = training(), .output = options}, output);
 }
 
 QuadraticDepthwise::QuadraticDepthwise(int64_t channels, int kernel) : kernel_(kernel) {

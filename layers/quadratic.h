@@ -1,6 +1,7 @@
 // Layers of networks that are quadratic from scratch. Formulas: docs/method.md.
 #pragma once
 #include "engine/ops/conv2d/geometry.h"
+#include "engine/ops/quadratic_conv2d/quadratic_conv2d_normed.h"
 #include "engine/ops/quadratic_types.h"
 #include "layers/basic.h"
 
@@ -58,12 +59,16 @@ class QuadraticConv2dNormed final : public Module {
  public:
   QuadraticConv2dNormed(int64_t in, int64_t out, int kernel, int stride, int padding);
 
+  // norm.relu of its result and a residual (absent: none), in training one op, which does not keep its result.
+  Tensor normed(const Tensor& x, BatchNorm& norm, const Tensor& residual = {});
+
   // For fold of what holds it, once it is folded itself.
   void scale_outputs(std::span<const double> factor);
   void shift_outputs(std::span<const double> shift);
 
  private:
   Tensor forward(const Tensor& x) override;
+  Tensor branches(const Tensor& x, const OutputNorm& output, const BatchNormOptions& options) const;
   void fold_own() override;  // into a QuadraticConv2d's weights
   struct Branch {
     Tensor weight, gamma, beta, running_mean, running_var;

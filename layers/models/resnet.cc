@@ -74,9 +74,8 @@ class QuadraticBlock final : public Module {
  private:
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
-    const Tensor y = chain(
-        x, conv1_, [&](const Tensor& c) { return bn1_.relu(c); }, conv2_);
-    return bn2_.relu(y, shortcut_ ? (*shortcut_bn_)((*shortcut_)(x)) : x);
+    const Tensor y = conv1_.normed(x, bn1_), residual = shortcut_ ? (*shortcut_bn_)((*shortcut_)(x)) : x;
+    return conv2_.normed(y, bn2_, residual);
   }
   void fold_own() override {
     absorb(bn1_.take_map(), conv1_);

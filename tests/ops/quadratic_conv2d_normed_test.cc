@@ -3,6 +3,8 @@
 #include <cmath>
 
 #include "engine/core/error.h"
+#include "engine/ops/binary.h"
+#include "engine/ops/reduce.h"
 #include "engine/tape/tape.h"
 #include "tests/ops/conv_reference.h"
 #include "tests/ops/golden.h"
@@ -17,32 +19,47 @@ namespace {
 struct Case {
   int64_t N, H, W, C, K, R;
   NormedConvAttributes attributes;
+  bool output = false, residual = false;        // norm of the output, and what is added to that
+  uint64_t wanted = bits_below(output_inputs);  // gradients; x, weights, norms; the last three of the output's norm
+
+  static constexpr int output_inputs = 21;
+  static constexpr uint64_t bits_below(int end) { return (uint64_t{1} << end) - 1; }
 };
 
-// Straight from the formula: three convolutions, each normalised by its own (or the given) statistics, a∘b + c.
+// Each column by its own mean and deviation, or the given ones.
+void normalise(Array& z, const Array& gamma, const Array& beta, double eps, const Array* given_mean = nullptr,
+               const Array* given_variance = nullptr) {
+  const size_t K = gamma.size(), rows = z.size() / K;
+  for (size_t j = 0; j < K; ++j) {
+    double mean = 0, variance = 0;
+    for (size_t row = 0; row < rows; ++row) mean += z[row * K + j] / static_cast<double>(rows);
+    for (size_t row = 0; row < rows; ++row) variance += std::pow(z[row * K + j] - mean, 2) / static_cast<double>(rows);
+    if (given_mean) mean = (*given_mean)[j], variance = (*given_variance)[j];
+    for (size_t row = 0; row < rows; ++row)
+      z[row * K + j] = (z[row * K + j] - mean) / std::sqrt(variance + eps) * gamma[j] + beta[j];
+  }
+}
+
+// Straight from the formula: three convolutions, each normalised by its own (or the given) statistics, a∘b + c, and
+// that once more.
 std::vector<Array> reference(const Case& c, const std::vector<Array>& in) {
   const ConvAttributes conv{.stride = c.attributes.stride, .padding = c.attributes.padding};
   const ConvGeometry g = conv_geometry("test", Shape{c.N, c.H, c.W, c.C}, c.K, c.R, c.R, conv);
+  const bool given = !c.attributes.training;
   std::vector<Array> branches;
   for (size_t k = 0; k < 3; ++k) {
-    Array z = naive_conv2d(g, in[0], in[1 + k], {});
-    const size_t K = static_cast<size_t>(c.K), rows = z.size() / K;
-    for (size_t j = 0; j < K; ++j) {
-      double mean = in[10 + 2 * k][j], variance = in[11 + 2 * k][j];
-      if (c.attributes.training) {
-        mean = variance = 0;
-        for (size_t row = 0; row < rows; ++row) mean += z[row * K + j] / static_cast<double>(rows);
-        for (size_t row = 0; row < rows; ++row)
-          variance += std::pow(z[row * K + j] - mean, 2) / static_cast<double>(rows);
-      }
-      for (size_t row = 0; row < rows; ++row)
-        z[row * K + j] =
-            (z[row * K + j] - mean) / std::sqrt(variance + c.attributes.eps) * in[4 + 2 * k][j] + in[5 + 2 * k][j];
-    }
-    branches.push_back(z);
+    branches.push_back(naive_conv2d(g, in[0], in[1 + k], {}));
+    normalise(branches[k], in[4 + 2 * k], in[5 + 2 * k], c.attributes.eps, given ? &in[10 + 2 * k] : nullptr,
+              given ? &in[11 + 2 * k] : nullptr);
   }
   Array y = branches[2];
   for (size_t i = 0; i < y.size(); ++i) y[i] += branches[0][i] * branches[1][i];
+  if (!c.output) return {y};
+  normalise(y, in[16], in[17], c.attributes.output.eps);
+  for (size_t i = 0; i < y.size(); ++i) {
+    if (c.residual) y[i] += in[20][i];
+    if (c.attributes.output.relu) y[i] = std::max(0.0, y[i]);
+  }
   return {y};
 }
 
@@ -54,16 +71,34 @@ void check(const std::string& name, const Case& c) {
     inputs.push_back({.shape = {c.K}, .gradient = false});
     inputs.push_back({.shape = {c.K}, .low = 0.5, .high = 2, .gradient = false});
   }
+  if (c.output) {
+    const ConvAttributes conv{.stride = c.attributes.stride, .padding = c.attributes.padding};
+    inputs.push_back({.shape = {c.K}, .low = 0.5, .high = 1.5});
+    inputs.push_back({.shape = {c.K}});
+    inputs.push_back({.shape = {c.K}, .gradient = false});
+    inputs.push_back({.shape = {c.K}, .low = 0.5, .high = 2, .gradient = false});
+    inputs.push_back(
+        {.shape = conv_geometry("test", inputs[0].shape, c.K, c.R, c.R, conv).output_shape(), .absent = !c.residual});
+  }
+  for (size_t i = 0; i < inputs.size(); ++i) inputs[i].gradient &= c.wanted >> i & 1;
+  if (c.output) inputs[9].gradient = false;  // c's beta moves all of the product, which its norm undoes: zero
   check_op({.name = name,
             .op = c.attributes.training ? &quadratic_conv2d_normed_op : &quadratic_conv2d_normed_inference_op,
             .inputs = inputs,
             .attributes = c.attributes,
             .reference = [c](const std::vector<Array>& in) { return reference(c, in); },
-            // Batch statistics divide by a deviation, which multiplies the rounding of its sum.
+            // Batch statistics divide by a deviation, which multiplies the rounding of its sum; twice, with an output
+            // norm.
             .f64_tolerance = 1e-11,
-            .f32_tolerance = 5e-6,
+            .f32_tolerance = c.output ? 2e-5 : 5e-6,
             .difference_tolerance = 1e-6,
             .max_differences = 24});
+}
+
+Tensor random(const Shape& shape, uint32_t item, double low = -1, double high = 1) {
+  return Tensor::from(random_array(shape.elements(), low, high, item), shape)
+      .to(DType::f32, Category::inputs)
+      .to(test_device(), Category::inputs);
 }
 
 }  // namespace
@@ -104,6 +139,53 @@ TEST_CASE("quadratic_conv2d_normed: PyTorch's values, and running statistics tha
     }
 }
 
+TEST_CASE("quadratic_conv2d_normed with a norm of its output") {
+  const auto of = [](bool relu, int stride = 1) {
+    return NormedConvAttributes{.stride = stride, .padding = 1, .output = {.eps = 1e-3, .relu = relu}};
+  };
+  for (const bool relu : {true, false})
+    for (const bool residual : {true, false}) check("3x3", {2, 5, 6, 3, 4, 3, of(relu), true, residual});
+  check("Winograd's algorithm", {2, 4, 5, 16, 16, 3, of(true), true, true});
+  check("stride 2", {2, 7, 5, 5, 7, 3, of(true, 2), true, true});
+  check("the output's gamma alone", {2, 3, 4, 2, 3, 3, of(true), true, true, 1 << 16});
+  check("the output's beta alone", {2, 3, 4, 2, 3, 3, of(true), true, false, 1 << 17});
+  check("the residual alone", {2, 3, 4, 2, 3, 3, of(true), true, true, 1 << 20});
+  check("x alone", {2, 3, 4, 2, 3, 3, of(true), true, true, 1});
+}
+
+TEST_CASE("quadratic_conv2d_normed with a norm of its output: the bits of the ops one by one") {
+  constexpr int64_t K = 16;
+  for (const bool training : {true, false})
+    for (const Checkpoint checkpoint : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks}) {
+      std::vector<std::vector<float>> results[2];
+      for (const bool fused : {false, true}) {
+        const Tensor x = random({3, 6, 7, K}, 0);
+        std::array<NormedBranch, 3> branches;
+        for (uint32_t k = 0; k < 3; ++k)
+          branches[k] = {random({K, 3, 3, K}, 2 + k), random({K}, 5 + k, 0.5, 1.5), random({K}, 8 + k),
+                         random({K}, 11 + k), random({K}, 14 + k, 0.5, 1.5)};
+        const OutputNorm output{random({K}, 17, 0.5, 1.5), random({K}, 18), random({K}, 19), random({K}, 20, 0.5, 1.5),
+                                random({3, 6, 7, K}, 1)};
+        const std::array<const Tensor*, 6> leaves = {
+            &x, &output.residual, &branches[0].weight, &branches[2].gamma, &output.gamma, &output.beta};
+        for (const Tensor* leaf : leaves) leaf->set_requires_gradient(true);
+        const NormedConvAttributes attributes{
+            .padding = 1, .training = training, .output = {.momentum = 0.3, .training = training, .relu = true}};
+        Tape tape({.checkpoint = checkpoint});
+        const Tensor y =
+            fused ? quadratic_conv2d_normed(x, branches, attributes, output)
+                  : batch_norm(quadratic_conv2d_normed(x, branches, attributes), output.gamma, output.beta,
+                               output.running_mean, output.running_variance, attributes.output, output.residual);
+        results[fused].push_back(y.to_vector<float>());
+        tape.backward(sum(y * y));
+        for (const Tensor* leaf : leaves) results[fused].push_back(leaf->gradient().to_vector<float>());
+        for (const Tensor& moved : {branches[1].running_mean, output.running_mean, output.running_variance})
+          results[fused].push_back(moved.to_vector<float>());
+      }
+      CHECK(results[0] == results[1]);
+    }
+}
+
 TEST_CASE("quadratic_conv2d_normed: what is kept, and what does not fit") {
   const Attributes attributes = NormedConvAttributes{.padding = 1};
   std::vector<TensorSpec> inputs = {{Shape{2, 8, 8, 4}}};
@@ -118,6 +200,14 @@ TEST_CASE("quadratic_conv2d_normed: what is kept, and what does not fit") {
   const size_t statistics = 2 * 3 * 6 * 4, branch = 2 * 8 * 8 * 6 * 4;
   CHECK(kept(0) == statistics);               // PAPER 4.1: x only, plus means and deviations
   CHECK(kept(1) == statistics + 3 * branch);  // and the three BatchNorm inputs
+  inputs.resize(20, {Shape{6}});
+  inputs.push_back({.present = false});
+  CHECK(kept(1) == statistics + 3 * branch + 2 * 6 * 4);  // with the output's norm its own statistics
+  CHECK(quadratic_conv2d_normed_op.needs({attributes, inputs, 0x303ff, 1}).outputs == 0);
+  inputs[17].shape = Shape{3};
+  CHECK_THROWS_WITH_AS(quadratic_conv2d_normed_op.layout({attributes, inputs}),
+                       doctest::Contains("beta: got [3], expected [6]"), ShapeError);
+  inputs[17].shape = Shape{6};
   inputs[2].shape = Shape{6, 1, 1, 4};
   CHECK_THROWS_WITH_AS(quadratic_conv2d_normed_op.layout({attributes, inputs}),
                        doctest::Contains("weight: got [6, 1, 1, 4]"), ShapeError);

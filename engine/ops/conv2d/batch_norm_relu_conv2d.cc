@@ -16,14 +16,12 @@ constexpr const char* name = "batch_norm_relu_conv2d";
 // Of one pass, by the gradients that are wanted; none: forward. A scale [C] lies before what the kernels ask for.
 template <class T>
 Buffers<T> buffers_of(Scratch& scratch, const ConvGeometry& g, uint64_t wanted) {
-  const RowBlocks rows = rows_of(g.input_shape());
-  const auto elements = [](size_t bytes) { return static_cast<int64_t>(bytes / sizeof(T)); };
   const bool forward = wanted == 0, convolves = forward || wanted >> weight_input & 1;
-  int64_t most = 3 * rows.width();
-  if (forward) most = std::max({most, elements(column_moments_workspace<T>(rows)), convolve_workspace(g)});
-  if (wants_norm(wanted))
-    most =
-        std::max({most, 6 * rows.width() + elements(column_sums_workspace<T>(rows, 2)), input_gradient_workspace(g)});
+  const Layout norm = inner_norm_layout(g.input_shape(), dtype_of<T>, DeviceKind::cpu);
+  const auto elements = [](size_t bytes) { return static_cast<int64_t>(bytes / sizeof(T)); };
+  int64_t most = convolves ? elements(norm.forward_workspace) : 0;
+  if (forward) most = std::max(most, convolve_workspace(g));
+  if (wants_norm(wanted)) most = std::max({most, elements(norm.backward_workspace), input_gradient_workspace(g)});
   if (!forward && convolves) most = std::max(most, weight_gradient_workspace(g));
   const bool own_gradient = wants_norm(wanted) && !(wanted & 1);
   return {scratch, g, convolves && !reads_normed(g), own_gradient, static_cast<size_t>(padded(g.C) + most) * sizeof(T)};
@@ -76,8 +74,7 @@ StepCost cost(const Signature& s) {
 template <class T, class Args>
 ConvInput<T> normed(const Args& args, const ConvGeometry& g, const Buffers<T>& buffers, T* scale) {
   if (!reads_normed(g)) {
-    const TensorView y{buffers.normed, g.input_shape(), args.inputs[x_input].dtype};
-    normalise(batch_norm_op.cpu, args, y, buffers.tools, true, true);
+    inner_norm(batch_norm_op.cpu, args, buffers.tools).forward(buffers.view(buffers.normed), true, true);
     return buffers.normed;
   }
   const T *gamma = args.inputs[gamma_input].template data<T>(), *invstd = args.auxiliary[1].template data<T>();
@@ -92,14 +89,13 @@ void forward(const ForwardArgs& args) {
   Scratch scratch(args.workspace);
   const Buffers<T> buffers = buffers_of<T>(scratch, g, 0);
   T *scale = reinterpret_cast<T*>(buffers.tools), *tools = scale + padded(g.C);
-  if (!args.auxiliary_ready) {
-    const Attributes attributes = norm_attributes(args.attributes);
-    batch_statistics<T>({.attributes = attributes,
-                         .inputs = args.inputs.first(norm_inputs),
+  const InnerBatchNorm norm = inner_norm(batch_norm_op.cpu, args, buffers.tools);
+  if (!args.auxiliary_ready)
+    batch_statistics<T>({.attributes = norm.attributes,
+                         .inputs = norm.inputs,
                          .auxiliary = args.auxiliary,
                          .workspace = buffers.tools,
                          .replay = args.replay});
-  }
   convolve<T>(g, normed<T>(args, g, buffers, scale), args.inputs[weight_input].data<T>(), nullptr,
               args.outputs[0].data<T>(), tools);
 }
@@ -107,8 +103,7 @@ void forward(const ForwardArgs& args) {
 template <class T>
 void backward(const BackwardArgs& args) {
   const ConvGeometry g = geometry_of(args.attributes, args.inputs[x_input].shape, args.inputs[weight_input].shape);
-  uint64_t wanted = 0;
-  for (int i = 0; i <= weight_input; ++i) wanted |= uint64_t{args.wants(i)} << i;
+  const uint64_t wanted = wanted_by(args);
   Scratch scratch(args.workspace);
   const Buffers<T> buffers = buffers_of<T>(scratch, g, wanted);
   T *scale = reinterpret_cast<T*>(buffers.tools), *tools = scale + padded(g.C);
@@ -119,7 +114,9 @@ void backward(const BackwardArgs& args) {
   if (!wants_norm(wanted)) return;
   T* gradient = args.wants(x_input) ? args.input_gradients[x_input].data<T>() : buffers.gradient;
   input_gradient<T>(g, dy, args.inputs[weight_input].data<T>(), gradient, false, tools);
-  norm_backward(batch_norm_op.cpu, args, {gradient, g.input_shape(), args.inputs[x_input].dtype}, buffers.tools);
+  inner_norm(batch_norm_op.cpu, args, buffers.tools)
+      .backward(buffers.x, buffers.view(gradient), args.input_gradients.first(norm_inputs),
+                args.accumulate & norm_mask);
 }
 
 }  // namespace

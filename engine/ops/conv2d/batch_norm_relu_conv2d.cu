@@ -9,29 +9,18 @@ namespace {
 
 using namespace normed_input;
 
-const CudaKernels::Entry& norm() { return *CudaKernels::of(batch_norm_op); }
+const OpDef::Kernels& norm_kernels() { return CudaKernels::of(batch_norm_op)->kernels; }
 
 // By the gradients that are wanted; none: forward.
 template <class T>
 Buffers<T> buffers_of(Scratch& scratch, const ConvGeometry& g, uint64_t wanted) {
   const bool forward = wanted == 0, weight = wanted >> weight_input & 1;
-  const Shape channel{g.C};
-  const DType dtype = sizeof(T) == 8 ? DType::f64 : DType::f32;
-  const std::vector<TensorSpec> inputs = {
-      {g.input_shape(), dtype}, {channel, dtype}, {channel, dtype}, {channel, dtype}, {channel, dtype}};
-  const Attributes attributes = BatchNormOptions{.relu = true};
-  const Signature signature{attributes, inputs, wanted & norm_mask};
-  size_t most = 0;
-  if (forward || weight) most = norm().forward_workspace(signature);
+  const Layout norm = inner_norm_layout(g.input_shape(), dtype_of<T>, DeviceKind::cuda);
+  size_t most = forward || weight ? norm.forward_workspace : 0;
   if (forward) most = std::max(most, device_convolve_workspace<T>(g));
-  if (wants_norm(wanted)) most = std::max(most, norm().backward_workspace(signature));
+  if (wants_norm(wanted)) most = std::max(most, norm.backward_workspace);
   if (!forward) most = std::max(most, device_convolve_backward_workspace<T>(g, wants_norm(wanted), weight, false));
   return {scratch, g, forward || weight, wants_norm(wanted) && !(wanted & 1), most};
-}
-
-template <class T, class Args>
-TensorView normed(const Args& args, const ConvGeometry& g, const Buffers<T>& buffers) {
-  return {buffers.normed, g.input_shape(), args.inputs[0].dtype};
 }
 
 template <class T>
@@ -39,7 +28,8 @@ void forward(const ForwardArgs& args) {
   const ConvGeometry g = geometry_of(args.attributes, args.inputs[0].shape, args.inputs[weight_input].shape);
   Scratch scratch(args.workspace);
   const Buffers<T> buffers = buffers_of<T>(scratch, g, 0);
-  normalise(norm().kernels, args, normed(args, g, buffers), buffers.tools, args.replay, args.auxiliary_ready);
+  inner_norm(norm_kernels(), args, buffers.tools)
+      .forward(buffers.view(buffers.normed), args.replay, args.auxiliary_ready);
   device_convolve<T>(args.stream, g, buffers.normed, args.inputs[weight_input].data<T>(), nullptr,
                      args.outputs[0].data<T>(), reinterpret_cast<T*>(buffers.tools));
 }
@@ -47,11 +37,11 @@ void forward(const ForwardArgs& args) {
 template <class T>
 void backward(const BackwardArgs& args) {
   const ConvGeometry g = geometry_of(args.attributes, args.inputs[0].shape, args.inputs[weight_input].shape);
-  uint64_t wanted = 0;
-  for (int i = 0; i <= weight_input; ++i) wanted |= uint64_t{args.wants(i)} << i;
+  const uint64_t wanted = wanted_by(args);
   Scratch scratch(args.workspace);
   const Buffers<T> buffers = buffers_of<T>(scratch, g, wanted);
-  if (args.wants(weight_input)) normalise(norm().kernels, args, normed(args, g, buffers), buffers.tools, true, true);
+  const InnerBatchNorm norm = inner_norm(norm_kernels(), args, buffers.tools);
+  if (args.wants(weight_input)) norm.forward(buffers.view(buffers.normed), true, true);
   T* gradient = args.wants(0) ? args.input_gradients[0].data<T>() : buffers.gradient;
   device_convolve_backward<T>(args.stream, g, buffers.normed, args.inputs[weight_input].data<T>(),
                               args.output_gradients[0].data<T>(),
@@ -60,7 +50,8 @@ void backward(const BackwardArgs& args) {
                                .accumulate_dw = args.accumulates(weight_input)},
                               buffers.tools);
   if (wants_norm(wanted))
-    norm_backward(norm().kernels, args, {gradient, g.input_shape(), args.inputs[0].dtype}, buffers.tools);
+    norm.backward(buffers.x, buffers.view(gradient), args.input_gradients.first(norm_inputs),
+                  args.accumulate & norm_mask);
 }
 
 template <bool is_backward>

@@ -30,7 +30,39 @@ void affine_maps(std::span<const TensorView> inputs, int64_t K, const T* invstd,
   }
 }
 
+// y = a∘b + c of the branches z, by their affine maps [3 K].
+template <class T>
+void write_product(const T* z, const T* mean, const T* scale, const T* shift, int64_t pixels, int64_t K, T* y) {
+  parallel_for(pixels, row_grain(3 * K), [=](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; ++row) {
+      const T *za = z + row * 3 * K, *zb = za + K, *zc = zb + K;
+      PARABOLA_INDEPENDENT
+      for (int64_t c = 0; c < K; ++c) {
+        const T a = std::fma(za[c] - mean[c], scale[c], shift[c]);
+        const T b = std::fma(zb[c] - mean[K + c], scale[K + c], shift[K + c]);
+        y[row * K + c] = std::fma(a, b, std::fma(zc[c] - mean[2 * K + c], scale[2 * K + c], shift[2 * K + c]));
+      }
+    }
+  });
+}
+
 }  // namespace
+
+bool output_backward(const OpDef::Kernels& kernels, const BackwardArgs& args, void* product, std::byte* workspace) {
+  TensorView y = args.outputs[0];
+  y.pointer = product;
+  std::array<TensorView, 6> gradients{};
+  uint64_t accumulate = 0;
+  for (const int i : {output_input, output_input + 1, residual_input}) {
+    const int own = i - output_input + 1;
+    gradients[static_cast<size_t>(own)] = args.input_gradients[static_cast<size_t>(i)];
+    accumulate |= uint64_t{args.accumulates(i)} << own;
+  }
+  const bool goes_on = std::ranges::any_of(args.input_gradients.first(10), [](const TensorView& d) { return !!d; });
+  if (goes_on) gradients[0] = y;
+  output_norm(kernels, args, y, workspace).backward(args.outputs[0], args.output_gradients[0], gradients, accumulate);
+  return goes_on;
+}
 
 template <bool training, class T>
 void forward(const ForwardArgs& args) {
@@ -38,7 +70,8 @@ void forward(const ForwardArgs& args) {
   const auto& options = args.attributes.get<NormedConvAttributes>();
   const int64_t K = g.K / 3;
   Scratch scratch(args.workspace);
-  const Buffers<T> buffers(scratch, g, args.variant == 0, false);
+  const bool norms_y = norms_output(args.inputs);
+  const Buffers<T> buffers(scratch, g, args.variant == 0, false, norms_y);
   T* z = args.variant == 0 ? buffers.z : args.auxiliary[training ? 2 : 0].data<T>();
   T *scale = buffers.coefficients, *shift = scale + g.K, *mean = scale + 2 * g.K, *invstd = scale + 3 * g.K;
   stack_weights(g, args.inputs, buffers.weights);
@@ -58,18 +91,10 @@ void forward(const ForwardArgs& args) {
     given_statistics(args.inputs, K, options.eps, mean, invstd);
   }
   affine_maps(args.inputs, K, invstd, scale, shift);
-  T* y = args.outputs[0].data<T>();
-  parallel_for(g.pixels(), row_grain(g.K), [=](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; ++row) {
-      const T *za = z + row * 3 * K, *zb = za + K, *zc = zb + K;
-      PARABOLA_INDEPENDENT
-      for (int64_t c = 0; c < K; ++c) {
-        const T a = std::fma(za[c] - mean[c], scale[c], shift[c]);
-        const T b = std::fma(zb[c] - mean[K + c], scale[K + c], shift[K + c]);
-        y[row * K + c] = std::fma(a, b, std::fma(zc[c] - mean[2 * K + c], scale[2 * K + c], shift[2 * K + c]));
-      }
-    }
-  });
+  write_product(z, mean, scale, shift, g.pixels(), K, args.outputs[0].data<T>());
+  if (norms_y)
+    output_norm(batch_norm_op.cpu, args, args.outputs[0], reinterpret_cast<std::byte*>(buffers.tools))
+        .forward(args.outputs[0], args.replay, args.auxiliary_ready);
 }
 
 // With d the gradients of the normed branches (dy∘b, dy∘a, dy), z_hat = (z - mean) invstd and M pixels:
@@ -79,7 +104,8 @@ void backward(const BackwardArgs& args) {
   const ConvGeometry g = stacked_geometry(name<training>, args.attributes, args.inputs[0].shape, args.inputs[1].shape);
   const int64_t K = g.K / 3, pixels = g.pixels();
   Scratch scratch(args.workspace);
-  const Buffers<T> buffers(scratch, g, args.variant == 0, true);
+  const bool norms_y = norms_output(args.inputs);
+  const Buffers<T> buffers(scratch, g, args.variant == 0, true, norms_y);
   T *scale = buffers.coefficients, *shift = scale + g.K, *own_mean = scale + 2 * g.K, *own_invstd = scale + 3 * g.K;
   const T *mean = own_mean, *invstd = own_invstd, *dy = args.output_gradients[0].data<T>();
   const bool wants_weights = args.wants(1) || args.wants(2) || args.wants(3);
@@ -93,6 +119,11 @@ void backward(const BackwardArgs& args) {
     given_statistics(args.inputs, K, args.attributes.get<NormedConvAttributes>().eps, own_mean, own_invstd);
   }
   affine_maps(args.inputs, K, invstd, scale, shift);
+  if (norms_y) {
+    write_product(z, mean, scale, shift, pixels, K, buffers.product);
+    if (!output_backward(batch_norm_op.cpu, args, buffers.product, reinterpret_cast<std::byte*>(buffers.tools))) return;
+    dy = buffers.product;
+  }
   const auto branch = [=](const T* row, int64_t k, int64_t c) {
     return std::fma(row[k * K + c] - mean[k * K + c], scale[k * K + c], shift[k * K + c]);
   };

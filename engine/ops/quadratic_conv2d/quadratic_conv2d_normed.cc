@@ -8,6 +8,20 @@ namespace {
 
 using namespace normed;
 
+// The output norm's call of batch_norm_op: its attributes and what it sees.
+struct OutputCall {
+  Attributes attributes;
+  std::vector<TensorSpec> inputs;
+  uint64_t mask;
+  OutputCall(const Signature& s, const ConvGeometry& g)
+      : attributes(s.attributes.get<NormedConvAttributes>().output),
+        inputs{{Shape{g.N, g.Ho, g.Wo, g.K / 3}, s.dtype()}},
+        mask(output_mask(s.gradient_mask)) {
+    inputs.insert(inputs.end(), s.inputs.begin() + output_input, s.inputs.end());
+  }
+  Signature signature() const { return {attributes, inputs, mask}; }
+};
+
 template <bool training>
 Layout layout(const Signature& s) {
   const ConvGeometry g = stacked_geometry(name<training>, s.attributes, s.shape(0), s.shape(1));
@@ -23,10 +37,15 @@ Layout layout(const Signature& s) {
   Layout result{.outputs = {{Shape{g.N, g.Ho, g.Wo, g.K / 3}, s.dtype()}}};
   if (training) result.auxiliary = {{Shape{g.K}, s.dtype()}, {Shape{g.K}, s.dtype()}};
   if (s.variant == 1) result.auxiliary.push_back({Shape{g.N, g.Ho, g.Wo, g.K}, s.dtype()});
+  const bool norms_y = training && norms_output(s.inputs);
+  if (norms_y) {
+    const OutputCall call(s, g);
+    for (const TensorSpec& spec : batch_norm_op.layout(call.signature()).auxiliary) result.auxiliary.push_back(spec);
+  }
   dispatch_float(s.dtype(), name<training>, [&]<class T>() {
     Scratch forward, backward;
-    Buffers<T>(forward, g, s.variant == 0, false);
-    Buffers<T>(backward, g, s.variant == 0, true);
+    Buffers<T>(forward, g, s.variant == 0, false, norms_y);
+    Buffers<T>(backward, g, s.variant == 0, true, norms_y);
     result.forward_workspace = forward.bytes();
     result.backward_workspace = backward.bytes();
   });
@@ -40,6 +59,13 @@ Needs needs(const Signature& s) {
   if (weights || again) result.inputs |= 1;
   if (s.wants_gradient(0) || again) result.inputs |= bits(1, 4);
   result.auxiliary = (training ? 3 : 0) | (again ? 0 : training ? 4 : 1);
+  if (training && norms_output(s.inputs)) {
+    const OutputCall call(s, stacked_geometry(name<training>, s.attributes, s.shape(0), s.shape(1)));
+    const Needs norm = batch_norm_op.needs(call.signature());
+    result.inputs |= (norm.inputs >> 1) << output_input;
+    result.outputs = norm.outputs;
+    result.auxiliary |= uint64_t{3} << (again ? 2 : 3);
+  }
   return result;
 }
 
@@ -53,6 +79,14 @@ StepCost cost(const Signature& s) {
   if (s.variant == 0) cost.backward.flops += g.flops(), cost.backward.bytes_read += x;
   add_backward(cost, s, 0, {g.flops(), z * element, x});
   if (s.gradient_mask & bits(1, 4)) cost.backward.flops += g.flops(), cost.backward.bytes_read += x + z * element;
+  if (training && norms_output(s.inputs)) {  // which reads the product twice from where it was just written
+    const StepCost norm = batch_norm_op.cost(OutputCall(s, g).signature());
+    cost.forward.flops += norm.forward.flops;
+    if (s.has(residual_input)) cost.forward.bytes_read += z / 3 * element;
+    cost.backward.flops += norm.backward.flops + 8.0 / 3 * z;
+    cost.backward.bytes_read += z * element;
+    cost.backward.bytes_written += s.wants_gradient(residual_input) ? z / 3 * element : 0;
+  }
   return cost;
 }
 
@@ -64,7 +98,7 @@ constexpr OpDef define() {
       .cost = cost<training>,
       .needs = needs<training>,
       .variants = 2,
-      .mutates = training ? bits(10, 16) : 0,
+      .mutates = training ? bits(10, 16) | bits(output_input + 2, residual_input) : 0,
       .cpu = {[](const ForwardArgs& a) {
                 dispatch_float(a.inputs[0].dtype, name<training>, [&]<class T>() { normed::forward<training, T>(a); });
               },
@@ -81,8 +115,12 @@ const OpDef quadratic_conv2d_normed_op = define<true>();
 const OpDef quadratic_conv2d_normed_inference_op = define<false>();
 
 Tensor quadratic_conv2d_normed(const Tensor& x, const std::array<NormedBranch, 3>& branches,
-                               const NormedConvAttributes& attributes) {
-  std::array<Tensor, 16> inputs;
+                               const NormedConvAttributes& attributes, const OutputNorm& output) {
+  const auto& [gamma, beta, mean, variance, residual] = output;
+  if (gamma && !(attributes.training && attributes.output.training))
+    return batch_norm(quadratic_conv2d_normed(x, branches, attributes), gamma, beta, mean, variance, attributes.output,
+                      residual);
+  std::vector<Tensor> inputs(output_input);
   inputs[0] = x;
   for (int k = 0; k < 3; ++k) {
     const NormedBranch& branch = branches[static_cast<size_t>(k)];
@@ -92,6 +130,7 @@ Tensor quadratic_conv2d_normed(const Tensor& x, const std::array<NormedBranch, 3
     inputs[static_cast<size_t>(mean_input(k))] = branch.running_mean;
     inputs[static_cast<size_t>(variance_input(k))] = branch.running_variance;
   }
+  if (gamma) inputs.insert(inputs.end(), {gamma, beta, mean, variance, residual});
   return apply(attributes.training ? quadratic_conv2d_normed_op : quadratic_conv2d_normed_inference_op, inputs,
                attributes)[0];
 }

@@ -13,24 +13,31 @@ namespace {
 
 using namespace normed;
 
+const OpDef::Kernels& norm_kernels() { return CudaKernels::of(batch_norm_op)->kernels; }
+
 KernelStack stack_of(const ConvGeometry& g) { return {3, 1, g.K / 3, 1, g.depth()}; }
 
-// Scratch of both passes. z: the branches before their norms; backward turns it, or a copy's place, into dz.
+// Scratch of both passes. z: the branches before their norms; backward turns it, or a copy's place, into dz. product:
+// where backward goes through an output norm.
 template <class T>
 struct DeviceBuffers {
-  T *weights, *z, *gradient, *sums, *statistics;
+  T *weights, *z, *gradient, *sums, *statistics, *product;
   std::byte* tools;
-  DeviceBuffers(Scratch& scratch, const ConvGeometry& g, bool own_z, bool backward) {
+  DeviceBuffers(Scratch& scratch, const ConvGeometry& g, bool own_z, bool backward, bool norms_output) {
     const ColumnParts matrix{g.pixels(), g.K}, products{g.pixels(), g.K / 3};
     weights = scratch.take<T>(g.K * g.depth());
     z = scratch.take<T>(own_z || backward ? g.pixels() * g.K : 0);
     gradient = scratch.take<T>(backward ? g.K * g.depth() : 0);
     sums = scratch.take<T>(backward ? 2 * g.K : 0);
     statistics = scratch.take<T>(2 * g.K);
+    product = scratch.take<T>(norms_output && backward ? g.pixels() * g.K / 3 : 0);
     const size_t convolve = std::max(device_convolve_workspace<T>(g),
                                      backward ? device_convolve_backward_workspace<T>(g, true, true, false) : 0);
-    const size_t most =
-        std::max(convolve, backward ? products.workspace<T>(6) : device_column_moments_workspace(matrix));
+    size_t most = std::max(convolve, backward ? products.workspace<T>(6) : device_column_moments_workspace(matrix));
+    if (norms_output) {
+      const Layout norm = inner_norm_layout({g.N, g.Ho, g.Wo, g.K / 3}, dtype_of<T>, DeviceKind::cuda);
+      most = std::max(most, backward ? norm.backward_workspace : norm.forward_workspace);
+    }
     tools = scratch.take<std::byte>(static_cast<int64_t>(most));
   }
 };
@@ -83,7 +90,8 @@ template <bool training, class T>
 void device_forward(const ForwardArgs& args) {
   const ConvGeometry g = stacked_geometry(name<training>, args.attributes, args.inputs[0].shape, args.inputs[1].shape);
   Scratch scratch(args.workspace);
-  const DeviceBuffers<T> buffers(scratch, g, args.variant == 0, false);
+  const bool norms_y = norms_output(args.inputs);
+  const DeviceBuffers<T> buffers(scratch, g, args.variant == 0, false, norms_y);
   T* z = args.variant == 0 ? buffers.z : args.auxiliary[training ? 2 : 0].data<T>();
   stack_weights(args, g, buffers.weights);
   device_convolve<T>(args.stream, g, args.inputs[0].data<T>(), buffers.weights, nullptr, z,
@@ -91,6 +99,9 @@ void device_forward(const ForwardArgs& args) {
   if (training && !args.auxiliary_ready) batch_statistics(args, g, z, buffers.tools);
   launch_on_columns(normed_forward<T>, args.stream, g.pixels(), g.K / 3, norms_of<training>(args, buffers, g.K / 3), z,
                     args.outputs[0].data<T>(), g.pixels());
+  if (norms_y)
+    output_norm(norm_kernels(), args, args.outputs[0], buffers.tools)
+        .forward(args.outputs[0], args.replay, args.auxiliary_ready);
 }
 
 template <bool training, class T>
@@ -99,14 +110,20 @@ void device_backward(const BackwardArgs& args) {
   const int64_t K = g.K / 3, pixels = g.pixels();
   const auto gradient = [&](int i) { return args.input_gradients[static_cast<size_t>(i)].data<T>(); };
   const bool wants_weights = args.wants(1) || args.wants(2) || args.wants(3), own_z = args.variant == 0;
+  const bool norms_y = norms_output(args.inputs);
   Scratch scratch(args.workspace);
-  const DeviceBuffers<T> buffers(scratch, g, own_z, true);
+  const DeviceBuffers<T> buffers(scratch, g, own_z, true, norms_y);
   const T *x = args.inputs[0].data<T>(), *dy = args.output_gradients[0].data<T>();
   const T* z = own_z ? buffers.z : args.auxiliary[training ? 2 : 0].data<T>();
   if (own_z || args.wants(0)) stack_weights(args, g, buffers.weights);
   if (own_z)
     device_convolve<T>(args.stream, g, x, buffers.weights, nullptr, buffers.z, reinterpret_cast<T*>(buffers.tools));
   const Norms<T> norms = norms_of<training>(args, buffers, K);
+  if (norms_y) {
+    launch_on_columns(normed_forward<T>, args.stream, pixels, K, norms, z, buffers.product, pixels);
+    if (!output_backward(norm_kernels(), args, buffers.product, buffers.tools)) return;
+    dy = buffers.product;
+  }
 
   NormedGradients<T> sums{buffers.sums, {}, {}, K};
   for (int k = 0; k < 3; ++k) {
@@ -132,7 +149,9 @@ template <bool training, bool backward>
 size_t workspace(const Signature& s) {
   Scratch scratch;
   const ConvGeometry g = stacked_geometry(name<training>, s.attributes, s.shape(0), s.shape(1));
-  dispatch_float(s.dtype(), name<training>, [&]<class T>() { DeviceBuffers<T>(scratch, g, s.variant == 0, backward); });
+  dispatch_float(s.dtype(), name<training>, [&]<class T>() {
+    DeviceBuffers<T>(scratch, g, s.variant == 0, backward, training && norms_output(s.inputs));
+  });
   return scratch.bytes();
 }
 
