@@ -93,24 +93,29 @@ Conv2d::Conv2d(const Conv2dOptions& o) : options_(o) {
   if (o.bias) add("bias", bias_, Shape{o.out}, bias_init(o.init, fan_in));
 }
 
-Tensor Conv2d::plain(const Tensor& x) {
-  const auto& [in, out, kernel, stride, padding, dilation, groups, bias, init] = options_;
-  if (options_.depthwise())
-    return depthwise_conv2d(x, weight_, bias_, {.stride = stride, .padding = padding, .dilation = dilation});
-  return conv2d(x, weight_, bias_, {.stride = stride, .padding = padding, .dilation = dilation, .groups = groups});
+ConvAttributes Conv2d::attributes() const {
+  return {.stride = options_.stride,
+          .padding = options_.padding,
+          .dilation = options_.dilation,
+          .groups = options_.depthwise() ? 1 : options_.groups};
 }
 
-Tensor Conv2d::of_normed(const Tensor& x, BatchNorm& norm) {
-  const BatchNormOptions own = norm.relu_options();
-  if (adapter() || bias_ || options_.depthwise() || norm.folded() || !own.training) return (*this)(norm.relu(x));
-  const auto& [in, out, kernel, stride, padding, dilation, groups, bias, init] = options_;
+Tensor Conv2d::plain(const Tensor& x) {
+  const ConvAttributes a = attributes();
+  if (!options_.depthwise()) return conv2d(x, weight_, bias_, a);
+  return depthwise_conv2d(x, weight_, bias_, {.stride = a.stride, .padding = a.padding, .dilation = a.dilation});
+}
+
+Tensor Conv2d::of_normed(Tensor x, BatchNorm& norm) {
+  const BatchNormOptions options = norm.relu_options();
+  if (adapter() || bias_ || options_.depthwise() || norm.absorbed() || !options.training) {
+    x = norm.relu(x);
+    return (*this)(x);
+  }
   const auto [gamma, beta, mean, variance] = norm.norm_inputs();
   const Scope scope(name());
-  return batch_norm_relu_conv2d(
-      x, gamma, beta, mean, variance, weight_,
-      {.momentum = own.momentum,
-       .eps = own.eps,
-       .conv = {.stride = stride, .padding = padding, .dilation = dilation, .groups = groups}});
+  return batch_norm_relu_conv2d(x, gamma, beta, mean, variance, weight_,
+                                {.momentum = options.momentum, .eps = options.eps, .conv = attributes()});
 }
 
 BatchNorm::BatchNorm(int64_t channels) {
@@ -128,13 +133,12 @@ BatchNormOptions BatchNorm::options(bool relu) const {
   return {.momentum = momentum_, .training = training() && !frozen_, .relu = relu};
 }
 
-// Folded into the layer before, it does nothing.
 Tensor BatchNorm::forward(const Tensor& x) {
-  return folded() ? x : batch_norm(x, weight_, bias_, running_mean_, running_var_, options(false));
+  return absorbed() ? x : batch_norm(x, weight_, bias_, running_mean_, running_var_, options(false));
 }
 
 Tensor BatchNorm::relu(const Tensor& x, const Tensor& residual) {
-  if (folded()) return parabola::relu(residual ? x + residual : x);
+  if (absorbed()) return parabola::relu(residual ? x + residual : x);
   const Scope scope(name());
   return batch_norm(x, weight_, bias_, running_mean_, running_var_, options(true), residual);
 }

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "engine/ops/batch_norm.h"
+#include "engine/ops/conv2d/geometry.h"
 #include "layers/fold.h"
 #include "layers/module.h"
 
@@ -89,10 +90,11 @@ class Conv2d final : public Host {
  public:
   explicit Conv2d(const Conv2dOptions& options);
   const Conv2dOptions& options() const { return options_; }
-  Tensor of_normed(const Tensor& x, BatchNorm& norm);  // of norm.relu(x), in training one op that keeps x alone
+  Tensor of_normed(Tensor x, BatchNorm& norm);  // of norm.relu(x), in training one op that keeps x alone
 
  private:
   Tensor plain(const Tensor& x) override;
+  ConvAttributes attributes() const;
   int output_axis() const override { return options_.depthwise() ? 2 : 0; }
   Conv2dOptions options_;
 };
@@ -105,7 +107,7 @@ class BatchNorm final : public Module {
   // max(0, its result + residual (absent: none)) in one op: the end of a residual block.
   Tensor relu(const Tensor& x, const Tensor& residual = {});
   void freeze(bool on) { frozen_ = on; }
-  bool folded() const { return !weight_; }
+  bool absorbed() const { return !weight_; }  // by the layer before
   // For ops that have it in them: what it does, with a relu, and [gamma, beta, running mean, running variance].
   BatchNormOptions relu_options() const { return options(true); }
   std::array<Tensor, 4> norm_inputs() const { return {weight_, bias_, running_mean_, running_var_}; }

@@ -1,5 +1,7 @@
 // Calling one after the other.
 #pragma once
+#include <utility>
+
 #include "engine/core/tensor.h"
 
 namespace parabola {
@@ -8,7 +10,7 @@ namespace parabola {
 // there, so the tape may free it at once; nested calls hold all of theirs until the outermost has returned.
 template <class... Steps>
 Tensor chain(Tensor x, Steps&&... steps) {
-  ((x = steps(x)), ...);
+  ((x = steps(std::move(x))), ...);
   return x;
 }
 

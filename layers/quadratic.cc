@@ -102,8 +102,11 @@ Tensor QuadraticConv2dNormed::forward(const Tensor& x) {
   return branches(x, {}, {});
 }
 
-Tensor QuadraticConv2dNormed::normed(const Tensor& x, BatchNorm& norm, const Tensor& residual) {
-  if (folded() || norm.folded()) return norm.relu((*this)(x), residual);
+Tensor QuadraticConv2dNormed::normed(Tensor x, BatchNorm& norm, const Tensor& residual) {
+  if (norm.absorbed() || !training() || !norm.relu_options().training) {
+    x = (*this)(x);
+    return norm.relu(x, residual);
+  }
   const auto [gamma, beta, mean, variance] = norm.norm_inputs();
   const Scope scope(name());
   return branches(x, {gamma, beta, mean, variance, residual}, norm.relu_options());

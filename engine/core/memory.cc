@@ -1,6 +1,7 @@
 #include "engine/core/memory.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -48,7 +49,7 @@ class SystemMemory final : public ByteSource {
 #else
 class SystemMemory final : public ByteSource {
  public:
-  SystemMemory() { granularity = 4096; }
+  SystemMemory() { granularity = static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
   // Huge pages as far as the region fills them: one that it fills in part would be taken whole.
   std::byte* take(size_t bytes) override {
     std::byte* region = map_pages(bytes, 0);

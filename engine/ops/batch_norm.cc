@@ -86,6 +86,7 @@ constexpr OpDef define() {
       .policy = Policy::recompute,
       .mutates = training ? uint64_t{1} << mean_input | uint64_t{1} << variance_input : 0,
       .gradient_in_place = 0,
+      .optional = uint64_t{1} << residual_input,
       .cpu = {[](const ForwardArgs& a) {
                 dispatch_float(a.inputs[0].dtype, name<training>,
                                [&]<class T>() { batch_norm_kernels::forward<training, T>(a); });

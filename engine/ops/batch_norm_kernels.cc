@@ -24,8 +24,8 @@ void with_flag(bool flag, const F& f) {
     f(std::false_type());
 }
 
-// dy, zero where the relu gave zero: by its result or, where no residual was added, by its argument made again from x,
-// which is read anyway.
+// dy, zero where the relu gave zero: by its result or, in training and without a residual, by its argument made again
+// from x, which is read anyway.
 enum class Mask : uint8_t { none, result, argument };
 template <class T, Mask mask>
 struct Upstream {

@@ -41,12 +41,16 @@ struct InnerBatchNorm {
   }
 };
 
+inline const OpDef::Kernels& norm_kernels(DeviceKind device) {
+  return device == DeviceKind::cpu ? batch_norm_op.cpu : CudaKernels::of(batch_norm_op)->kernels;
+}
+
 // What it asks for, for x of this shape.
 inline Layout inner_norm_layout(const Shape& x, DType dtype, DeviceKind device) {
   const Attributes attributes = BatchNormOptions{};
   std::vector<TensorSpec> inputs(5, {Shape{x.back()}, dtype});
   inputs[0].shape = x;
-  return layout_of(batch_norm_op, {attributes, inputs, 7}, {device});
+  return layout_of(batch_norm_op, {attributes, inputs}, {device});
 }
 
 }  // namespace parabola

@@ -182,7 +182,7 @@ bool Tape::passes_gradient_on(const Node& node, size_t i) const {
 // add.
 bool Tape::added_afterwards(const Node& node, size_t i) const {
   const Value& input = values_[static_cast<size_t>(node.inputs[i])];
-  const bool has_gradient = input.leaf ? input.leaf->has_gradient : input.gradient.defined();
+  const bool has_gradient = input.leaf ? input.leaf->has_gradient || input.reached : input.gradient.defined();
   return is_repeated(node, i) || (has_gradient && node.op->overwrites >> i & 1);
 }
 
@@ -275,6 +275,8 @@ void Tape::backward_node(int index) {
   args.random = random_of(index);
   Executor::instance().backward(*node.op, args, layout.backward_workspace, node.cost.backward, device, node.recomputed);
   for (const auto& [target, addend] : addends) add_into(target, addend);
+  for (size_t i = 0; i < node.inputs.size(); ++i)
+    if (node.gradient_mask >> i & 1) values_[static_cast<size_t>(node.inputs[i])].reached = true;
   // Only now, and not where no kernel ran: the gradient would show what happened to lie in its memory.
   if (Executor::instance().planning) return;
   for (int value : node.inputs)

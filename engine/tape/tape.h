@@ -107,7 +107,8 @@ class Tape final : private StorageOwner {
     bool needs_gradient;
     uint64_t version;
     std::shared_ptr<Leaf> leaf;
-    Tensor gradient;  // in backward
+    Tensor gradient;       // in backward
+    bool reached = false;  // by a node's backward, or by its plan
   };
   void announce() const;
   int value_of(const Tensor& tensor);

@@ -43,7 +43,7 @@ class BasicBlock final : public Module {
  private:
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
-    const Tensor y = chain(x, conv1_, [&](const Tensor& c) { return conv2_.of_normed(c, bn1_); });
+    const Tensor y = chain(x, conv1_, [&](Tensor c) { return conv2_.of_normed(std::move(c), bn1_); });
     return bn2_.relu(y, shortcut_a(x, in_, out_, stride_));
   }
   void fold_own() override {
@@ -74,8 +74,9 @@ class QuadraticBlock final : public Module {
  private:
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
-    const Tensor y = conv1_.normed(x, bn1_), residual = shortcut_ ? (*shortcut_bn_)((*shortcut_)(x)) : x;
-    return conv2_.normed(y, bn2_, residual);
+    Tensor y = conv1_.normed(x, bn1_);
+    const Tensor residual = shortcut_ ? (*shortcut_bn_)((*shortcut_)(x)) : x;
+    return conv2_.normed(std::move(y), bn2_, residual);
   }
   void fold_own() override {
     absorb(bn1_.take_map(), conv1_);

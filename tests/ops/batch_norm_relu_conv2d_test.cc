@@ -7,6 +7,7 @@
 #include "engine/ops/binary.h"
 #include "engine/ops/conv2d/conv2d.h"
 #include "engine/ops/reduce.h"
+#include "engine/tape/plan.h"
 #include "engine/tape/tape.h"
 #include "tests/ops/conv_reference.h"
 #include "tests/support/test.h"
@@ -116,6 +117,30 @@ TEST_CASE("batch_norm_relu_conv2d: the bits of the ops one by one, and running s
       }
       CHECK(results[0] == results[1]);
     }
+}
+
+TEST_CASE("batch_norm_relu_conv2d: a gradient that is added afterwards is in a step's plan") {
+  const Tensor x = random({8, 16, 16, 16}, 0), gamma = random({16}, 1), beta = random({16}, 2),
+               weight = random({16, 1, 1, 16}, 3), mean = random({16}, 4), variance = random({16}, 5, 0.5, 1.5);
+  for (const bool leaf : {true, false}) {  // else its gradient is an activation
+    for (const Tensor* tensor : {&x, &weight}) tensor->set_requires_gradient(true);
+    const auto loss = [&] {
+      const Tensor z = leaf ? x : x * x;
+      const auto y = [&] {
+        return batch_norm_relu_conv2d(z, gamma, beta, mean, variance, weight, {.conv = {.stride = 4}});
+      };
+      const Tensor first = y();
+      return sum(first + y());
+    };
+    const Plan plan = plan_step({.checkpoint = Checkpoint::none}, loss, test_device());
+    Memory& memory = Memory::of(test_device());
+    const size_t before = memory.activation_bytes();
+    memory.reset_peak();
+    Tape tape({.checkpoint = Checkpoint::none});
+    tape.backward(loss());
+    CHECK(plan.peak_bytes == memory.peak_activation_bytes() - before);
+    x.zero_gradient();
+  }
 }
 
 TEST_CASE("batch_norm_relu_conv2d keeps x, and says what does not fit") {

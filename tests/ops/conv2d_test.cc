@@ -1,6 +1,6 @@
 #include "engine/ops/conv2d/conv2d.h"
 
-#include "engine/ops/conv2d/columns.h"
+#include "engine/ops/conv2d/convolve.h"
 #include "tests/ops/conv_reference.h"
 #include "tests/support/test.h"
 
@@ -155,6 +155,18 @@ TEST_CASE("conv2d: tiles cover every pixel once, and those of the first images s
         }
         CHECK(next == images * side * side);
       }
+}
+
+TEST_CASE("conv2d: the weight gradient's workspace does not shrink as images are added") {
+  for (const int64_t channels : {16, 64, 128}) {
+    int64_t before = 0;
+    for (int64_t images = 1; images <= 300; ++images) {
+      const ConvGeometry g = conv_geometry("test", Shape{images, 8, 8, channels}, 64, 3, 3, {.padding = 1});
+      const int64_t now = weight_gradient_workspace(g);
+      CHECK(now >= before);
+      before = now;
+    }
+  }
 }
 
 }  // namespace parabola::conv2d_test

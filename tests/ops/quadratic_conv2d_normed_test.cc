@@ -208,6 +208,18 @@ TEST_CASE("quadratic_conv2d_normed: what is kept, and what does not fit") {
   CHECK_THROWS_WITH_AS(quadratic_conv2d_normed_op.layout({attributes, inputs}),
                        doctest::Contains("beta: got [3], expected [6]"), ShapeError);
   inputs[17].shape = Shape{6};
+  CHECK_THROWS_WITH_AS(quadratic_conv2d_normed_inference_op.layout({attributes, inputs}),
+                       doctest::Contains("got 21 inputs, expected 16"), UsageError);
+  inputs.pop_back();
+  CHECK_THROWS_WITH_AS(quadratic_conv2d_normed_op.layout({attributes, inputs}),
+                       doctest::Contains("got 20 inputs, expected 16, or 21 with a norm of the output"), UsageError);
+  const Tensor x = random({2, 5, 5, 4}, 0), channel = random({6}, 1), weight = random({6, 3, 3, 4}, 2);
+  std::array<NormedBranch, 3> branches;
+  branches.fill({weight, channel, channel, channel, channel});
+  CHECK_THROWS_WITH_AS(quadratic_conv2d_normed(x, branches, {}, {.residual = x}),
+                       doctest::Contains("a part of an output norm without its gamma"), UsageError);
+  CHECK_THROWS_WITH_AS(quadratic_conv2d_normed(x, branches, {}, {.gamma = channel}),
+                       "[quadratic_conv2d_normed] input 17 is absent", UsageError);
   inputs[2].shape = Shape{6, 1, 1, 4};
   CHECK_THROWS_WITH_AS(quadratic_conv2d_normed_op.layout({attributes, inputs}),
                        doctest::Contains("weight: got [6, 1, 1, 4]"), ShapeError);

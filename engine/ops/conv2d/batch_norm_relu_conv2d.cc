@@ -13,18 +13,18 @@ using namespace normed_input;
 
 constexpr const char* name = "batch_norm_relu_conv2d";
 
-// Of one pass, by the gradients that are wanted; none: forward. A scale [C] lies before what the kernels ask for.
+// Of one pass, by the gradients that are wanted; none: forward.
 template <class T>
 Buffers<T> buffers_of(Scratch& scratch, const ConvGeometry& g, uint64_t wanted) {
   const bool forward = wanted == 0, convolves = forward || wanted >> weight_input & 1;
   const Layout norm = inner_norm_layout(g.input_shape(), dtype_of<T>, DeviceKind::cpu);
   const auto elements = [](size_t bytes) { return static_cast<int64_t>(bytes / sizeof(T)); };
-  int64_t most = convolves ? elements(norm.forward_workspace) : 0;
+  const bool writes_normed = convolves && !reads_normed(g);
+  int64_t most = forward || writes_normed ? elements(norm.forward_workspace) : 0;
   if (forward) most = std::max(most, convolve_workspace(g));
   if (wants_norm(wanted)) most = std::max({most, elements(norm.backward_workspace), input_gradient_workspace(g)});
   if (!forward && convolves) most = std::max(most, weight_gradient_workspace(g));
-  const bool own_gradient = wants_norm(wanted) && !(wanted & 1);
-  return {scratch, g, convolves && !reads_normed(g), own_gradient, static_cast<size_t>(padded(g.C) + most) * sizeof(T)};
+  return {scratch, g, writes_normed, wants_norm(wanted) && !(wanted & 1), static_cast<size_t>(most) * sizeof(T)};
 }
 
 Layout layout(const Signature& s) {
@@ -72,14 +72,14 @@ StepCost cost(const Signature& s) {
 // What the convolution reads, the statistics being known: x itself with its norm, or the values that forward's, or this
 // call's, batch_norm wrote.
 template <class T, class Args>
-ConvInput<T> normed(const Args& args, const ConvGeometry& g, const Buffers<T>& buffers, T* scale) {
+ConvInput<T> normed(const Args& args, const ConvGeometry& g, const Buffers<T>& buffers) {
   if (!reads_normed(g)) {
-    inner_norm(batch_norm_op.cpu, args, buffers.tools).forward(buffers.view(buffers.normed), true, true);
+    inner_norm(norm_kernels(DeviceKind::cpu), args, buffers.tools).forward(buffers.view(buffers.normed), true, true);
     return buffers.normed;
   }
   const T *gamma = args.inputs[gamma_input].template data<T>(), *invstd = args.auxiliary[1].template data<T>();
-  for (int64_t c = 0; c < g.C; ++c) scale[c] = gamma[c] * invstd[c];
-  return {args.inputs[x_input].template data<T>(), args.auxiliary[0].template data<T>(), scale,
+  for (int64_t c = 0; c < g.C; ++c) buffers.scale[c] = gamma[c] * invstd[c];
+  return {args.inputs[x_input].template data<T>(), args.auxiliary[0].template data<T>(), buffers.scale,
           args.inputs[beta_input].template data<T>()};
 }
 
@@ -88,16 +88,16 @@ void forward(const ForwardArgs& args) {
   const ConvGeometry g = geometry_of(args.attributes, args.inputs[x_input].shape, args.inputs[weight_input].shape);
   Scratch scratch(args.workspace);
   const Buffers<T> buffers = buffers_of<T>(scratch, g, 0);
-  T *scale = reinterpret_cast<T*>(buffers.tools), *tools = scale + padded(g.C);
-  const InnerBatchNorm norm = inner_norm(batch_norm_op.cpu, args, buffers.tools);
+  T* tools = reinterpret_cast<T*>(buffers.tools);
+  const InnerBatchNorm norm = inner_norm(norm_kernels(DeviceKind::cpu), args, buffers.tools);
   if (!args.auxiliary_ready)
     batch_statistics<T>({.attributes = norm.attributes,
                          .inputs = norm.inputs,
                          .auxiliary = args.auxiliary,
                          .workspace = buffers.tools,
                          .replay = args.replay});
-  convolve<T>(g, normed<T>(args, g, buffers, scale), args.inputs[weight_input].data<T>(), nullptr,
-              args.outputs[0].data<T>(), tools);
+  convolve<T>(g, normed<T>(args, g, buffers), args.inputs[weight_input].data<T>(), nullptr, args.outputs[0].data<T>(),
+              tools);
 }
 
 template <class T>
@@ -106,15 +106,15 @@ void backward(const BackwardArgs& args) {
   const uint64_t wanted = wanted_by(args);
   Scratch scratch(args.workspace);
   const Buffers<T> buffers = buffers_of<T>(scratch, g, wanted);
-  T *scale = reinterpret_cast<T*>(buffers.tools), *tools = scale + padded(g.C);
+  T* tools = reinterpret_cast<T*>(buffers.tools);
   const T* dy = args.output_gradients[0].data<T>();
   if (args.wants(weight_input))
-    weight_gradient<T>(g, normed<T>(args, g, buffers, scale), dy, args.input_gradients[weight_input].data<T>(),
+    weight_gradient<T>(g, normed<T>(args, g, buffers), dy, args.input_gradients[weight_input].data<T>(),
                        args.accumulates(weight_input), tools);
   if (!wants_norm(wanted)) return;
   T* gradient = args.wants(x_input) ? args.input_gradients[x_input].data<T>() : buffers.gradient;
   input_gradient<T>(g, dy, args.inputs[weight_input].data<T>(), gradient, false, tools);
-  inner_norm(batch_norm_op.cpu, args, buffers.tools)
+  inner_norm(norm_kernels(DeviceKind::cpu), args, buffers.tools)
       .backward(buffers.x, buffers.view(gradient), args.input_gradients.first(norm_inputs),
                 args.accumulate & norm_mask);
 }

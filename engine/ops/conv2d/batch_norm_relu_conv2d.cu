@@ -9,15 +9,12 @@ namespace {
 
 using namespace normed_input;
 
-const OpDef::Kernels& norm_kernels() { return CudaKernels::of(batch_norm_op)->kernels; }
-
 // By the gradients that are wanted; none: forward.
 template <class T>
 Buffers<T> buffers_of(Scratch& scratch, const ConvGeometry& g, uint64_t wanted) {
   const bool forward = wanted == 0, weight = wanted >> weight_input & 1;
   const Layout norm = inner_norm_layout(g.input_shape(), dtype_of<T>, DeviceKind::cuda);
-  size_t most = forward || weight ? norm.forward_workspace : 0;
-  if (forward) most = std::max(most, device_convolve_workspace<T>(g));
+  size_t most = forward ? std::max(norm.forward_workspace, device_convolve_workspace<T>(g)) : 0;
   if (wants_norm(wanted)) most = std::max(most, norm.backward_workspace);
   if (!forward) most = std::max(most, device_convolve_backward_workspace<T>(g, wants_norm(wanted), weight, false));
   return {scratch, g, forward || weight, wants_norm(wanted) && !(wanted & 1), most};
@@ -28,7 +25,7 @@ void forward(const ForwardArgs& args) {
   const ConvGeometry g = geometry_of(args.attributes, args.inputs[0].shape, args.inputs[weight_input].shape);
   Scratch scratch(args.workspace);
   const Buffers<T> buffers = buffers_of<T>(scratch, g, 0);
-  inner_norm(norm_kernels(), args, buffers.tools)
+  inner_norm(norm_kernels(DeviceKind::cuda), args, buffers.tools)
       .forward(buffers.view(buffers.normed), args.replay, args.auxiliary_ready);
   device_convolve<T>(args.stream, g, buffers.normed, args.inputs[weight_input].data<T>(), nullptr,
                      args.outputs[0].data<T>(), reinterpret_cast<T*>(buffers.tools));
@@ -40,7 +37,7 @@ void backward(const BackwardArgs& args) {
   const uint64_t wanted = wanted_by(args);
   Scratch scratch(args.workspace);
   const Buffers<T> buffers = buffers_of<T>(scratch, g, wanted);
-  const InnerBatchNorm norm = inner_norm(norm_kernels(), args, buffers.tools);
+  const InnerBatchNorm norm = inner_norm(norm_kernels(DeviceKind::cuda), args, buffers.tools);
   if (args.wants(weight_input)) norm.forward(buffers.view(buffers.normed), true, true);
   T* gradient = args.wants(0) ? args.input_gradients[0].data<T>() : buffers.gradient;
   device_convolve_backward<T>(args.stream, g, buffers.normed, args.inputs[weight_input].data<T>(),

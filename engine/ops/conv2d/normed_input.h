@@ -38,15 +38,16 @@ InnerBatchNorm inner_norm(const OpDef::Kernels& kernels, const Args& args, std::
           args.stream};
 }
 
-// The parts of the workspace: max(0, batch_norm(x)), where the convolution reads that from memory, its gradient, where
-// that is not put where x's goes, and what the kernels themselves ask for.
+// The parts of the workspace: gamma / deviation [C]; max(0, batch_norm(x)), where the convolution reads that from
+// memory, its gradient, where that is not put where x's goes, and what the kernels themselves ask for.
 template <class T>
 struct Buffers {
-  T *normed, *gradient;
+  T *scale, *normed, *gradient;
   std::byte* tools;
   TensorView x;  // its shape
   Buffers(Scratch& scratch, const ConvGeometry& g, bool reads_normed, bool own_gradient, size_t tool_bytes) {
     const int64_t elements = g.N * g.H * g.W * g.C;
+    scale = scratch.take<T>(g.C);
     normed = scratch.take<T>(reads_normed ? elements : 0);
     gradient = scratch.take<T>(own_gradient ? elements : 0);
     tools = scratch.take<std::byte>(static_cast<int64_t>(tool_bytes));

@@ -93,7 +93,7 @@ void forward(const ForwardArgs& args) {
   affine_maps(args.inputs, K, invstd, scale, shift);
   write_product(z, mean, scale, shift, g.pixels(), K, args.outputs[0].data<T>());
   if (norms_y)
-    output_norm(batch_norm_op.cpu, args, args.outputs[0], reinterpret_cast<std::byte*>(buffers.tools))
+    output_norm(norm_kernels(DeviceKind::cpu), args, args.outputs[0], reinterpret_cast<std::byte*>(buffers.tools))
         .forward(args.outputs[0], args.replay, args.auxiliary_ready);
 }
 
@@ -121,7 +121,9 @@ void backward(const BackwardArgs& args) {
   affine_maps(args.inputs, K, invstd, scale, shift);
   if (norms_y) {
     write_product(z, mean, scale, shift, pixels, K, buffers.product);
-    if (!output_backward(batch_norm_op.cpu, args, buffers.product, reinterpret_cast<std::byte*>(buffers.tools))) return;
+    if (!output_backward(norm_kernels(DeviceKind::cpu), args, buffers.product,
+                         reinterpret_cast<std::byte*>(buffers.tools)))
+      return;
     dy = buffers.product;
   }
   const auto branch = [=](const T* row, int64_t k, int64_t c) {

@@ -32,6 +32,9 @@ Layout layout(const Signature& s) {
       require_shape(name<training>, s, i, "a BatchNorm's parameter", channel);
   }
   require_one_dtype(name<training>, s);
+  if (s.inputs.size() != output_input && !(training && s.inputs.size() == all_inputs))
+    fail<UsageError>(name<training>, "got ", s.inputs.size(), " inputs, expected ", output_input,
+                     training ? concat(", or ", all_inputs, " with a norm of the output") : "");
   if (training && g.pixels() < 2)
     fail<ShapeError>(name<training>, "got x of shape ", s.shape(0), ", expected at least 2 output pixels");
   Layout result{.outputs = {{Shape{g.N, g.Ho, g.Wo, g.K / 3}, s.dtype()}}};
@@ -83,7 +86,7 @@ StepCost cost(const Signature& s) {
     const StepCost norm = batch_norm_op.cost(OutputCall(s, g).signature());
     cost.forward.flops += norm.forward.flops;
     if (s.has(residual_input)) cost.forward.bytes_read += z / 3 * element;
-    cost.backward.flops += norm.backward.flops + 8.0 / 3 * z;
+    cost.backward.flops += norm.backward.flops + 11.0 / 3 * z;  // and makes it again: 9 flops for the branches, 2
     cost.backward.bytes_read += z * element;
     cost.backward.bytes_written += s.wants_gradient(residual_input) ? z / 3 * element : 0;
   }
@@ -99,6 +102,7 @@ constexpr OpDef define() {
       .needs = needs<training>,
       .variants = 2,
       .mutates = training ? bits(10, 16) | bits(output_input + 2, residual_input) : 0,
+      .optional = uint64_t{1} << residual_input,
       .cpu = {[](const ForwardArgs& a) {
                 dispatch_float(a.inputs[0].dtype, name<training>, [&]<class T>() { normed::forward<training, T>(a); });
               },
@@ -117,6 +121,8 @@ const OpDef quadratic_conv2d_normed_inference_op = define<false>();
 Tensor quadratic_conv2d_normed(const Tensor& x, const std::array<NormedBranch, 3>& branches,
                                const NormedConvAttributes& attributes, const OutputNorm& output) {
   const auto& [gamma, beta, mean, variance, residual] = output;
+  if (!gamma && (beta || mean || variance || residual))
+    fail<UsageError>(name<true>, "got a part of an output norm without its gamma, expected all of it or none");
   if (gamma && !(attributes.training && attributes.output.training))
     return batch_norm(quadratic_conv2d_normed(x, branches, attributes), gamma, beta, mean, variance, attributes.output,
                       residual);

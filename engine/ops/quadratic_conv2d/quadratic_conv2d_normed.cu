@@ -13,8 +13,6 @@ namespace {
 
 using namespace normed;
 
-const OpDef::Kernels& norm_kernels() { return CudaKernels::of(batch_norm_op)->kernels; }
-
 KernelStack stack_of(const ConvGeometry& g) { return {3, 1, g.K / 3, 1, g.depth()}; }
 
 // Scratch of both passes. z: the branches before their norms; backward turns it, or a copy's place, into dz. product:
@@ -100,7 +98,7 @@ void device_forward(const ForwardArgs& args) {
   launch_on_columns(normed_forward<T>, args.stream, g.pixels(), g.K / 3, norms_of<training>(args, buffers, g.K / 3), z,
                     args.outputs[0].data<T>(), g.pixels());
   if (norms_y)
-    output_norm(norm_kernels(), args, args.outputs[0], buffers.tools)
+    output_norm(norm_kernels(DeviceKind::cuda), args, args.outputs[0], buffers.tools)
         .forward(args.outputs[0], args.replay, args.auxiliary_ready);
 }
 
@@ -121,7 +119,7 @@ void device_backward(const BackwardArgs& args) {
   const Norms<T> norms = norms_of<training>(args, buffers, K);
   if (norms_y) {
     launch_on_columns(normed_forward<T>, args.stream, pixels, K, norms, z, buffers.product, pixels);
-    if (!output_backward(norm_kernels(), args, buffers.product, buffers.tools)) return;
+    if (!output_backward(norm_kernels(DeviceKind::cuda), args, buffers.product, buffers.tools)) return;
     dy = buffers.product;
   }
 

@@ -29,7 +29,8 @@ struct NormedConvAttributes {
 // recomputation in backward (PAPER 4.1). The running statistics move once, never in a replay. Saved by default. Cost: 6
 // R S C K flops a pixel, backward as much for dx, for the weights, and (variant 0) for the branches. With an output
 // norm y = batch_norm(that, ..., residual), with the bits of the two ops; in training in one op, which makes the
-// product again from the branches rather than keep it. ShapeError, DTypeError, UsageError.
+// product again from the branches rather than keep it, and keeps the norm's statistics and, with a residual and a relu,
+// y. ShapeError, DTypeError, UsageError.
 Tensor quadratic_conv2d_normed(const Tensor& x, const std::array<NormedBranch, 3>& branches,
                                const NormedConvAttributes& attributes, const OutputNorm& output = {});
 
