@@ -8,6 +8,7 @@
 #include "engine/ops/quadratic_conv2d/quadratic_conv2d_normed.h"
 #include "engine/ops/quadratic_linear.h"
 #include "engine/ops/view.h"
+#include "engine/tape/tape.h"
 
 namespace parabola {
 
@@ -102,8 +103,12 @@ Tensor QuadraticConv2dNormed::forward(const Tensor& x) {
   return branches(x, {}, {});
 }
 
+// One op keeps less, but two hold less at once in backward, and the first one's result can be dropped: better wherever
+// not all is kept.
 Tensor QuadraticConv2dNormed::normed(Tensor x, BatchNorm& norm, const Tensor& residual) {
-  if (norm.absorbed() || !training() || !norm.relu_options().training) {
+  const Tape* tape = Tape::current();
+  const bool keeps_all = tape && tape->options().checkpoint == Checkpoint::none;
+  if (norm.absorbed() || !training() || !norm.relu_options().training || !keeps_all) {
     x = (*this)(x);
     return norm.relu(x, residual);
   }

@@ -59,7 +59,8 @@ class QuadraticConv2dNormed final : public Module {
  public:
   QuadraticConv2dNormed(int64_t in, int64_t out, int kernel, int stride, int padding);
 
-  // norm.relu of its result and a residual (absent: none); in training one op, which does not keep what it norms.
+  // norm.relu of its result and a residual (absent: none); where a step keeps all that backward reads, in one op, which
+  // does not keep what it norms.
   Tensor normed(Tensor x, BatchNorm& norm, const Tensor& residual = {});
 
   // For fold of what holds it, once it is folded itself.

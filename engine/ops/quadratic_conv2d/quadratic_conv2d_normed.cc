@@ -102,6 +102,7 @@ constexpr OpDef define() {
       .needs = needs<training>,
       .variants = 2,
       .mutates = training ? bits(10, 16) | bits(output_input + 2, residual_input) : 0,
+      .gradient_in_place = 0,
       .optional = uint64_t{1} << residual_input,
       .cpu = {[](const ForwardArgs& a) {
                 dispatch_float(a.inputs[0].dtype, name<training>, [&]<class T>() { normed::forward<training, T>(a); });
