@@ -63,12 +63,6 @@ void check(const Case& c) {
             .max_differences = 24});
 }
 
-Tensor random(const Shape& shape, uint32_t item, double low = -1, double high = 1) {
-  return Tensor::from(random_array(shape.elements(), low, high, item), shape)
-      .to(DType::f32, Category::inputs)
-      .to(test_device(), Category::inputs);
-}
-
 }  // namespace
 
 TEST_CASE("batch_norm_relu_conv2d") {
@@ -98,9 +92,9 @@ TEST_CASE("batch_norm_relu_conv2d: the bits of the ops one by one, and running s
     for (const Checkpoint checkpoint : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks}) {
       std::vector<std::vector<float>> results[2];
       for (const bool fused : {false, true}) {
-        const Tensor x = random({3, 8, 9, channels}, 0), gamma = random({channels}, 1, 0.5, 1.5),
-                     beta = random({channels}, 2), weight = random({32, 3, 3, channels}, 3),
-                     mean = random({channels}, 4), variance = random({channels}, 5, 0.5, 1.5);
+        const Tensor x = random_tensor({3, 8, 9, channels}, 0), gamma = random_tensor({channels}, 1, 0.5, 1.5),
+                     beta = random_tensor({channels}, 2), weight = random_tensor({32, 3, 3, channels}, 3),
+                     mean = random_tensor({channels}, 4), variance = random_tensor({channels}, 5, 0.5, 1.5);
         for (const Tensor* leaf : {&x, &gamma, &beta, &weight}) leaf->set_requires_gradient(true);
         Tape tape({.checkpoint = checkpoint});
         const Tensor z = x * x,
@@ -120,8 +114,9 @@ TEST_CASE("batch_norm_relu_conv2d: the bits of the ops one by one, and running s
 }
 
 TEST_CASE("batch_norm_relu_conv2d: a gradient that is added afterwards is in a step's plan") {
-  const Tensor x = random({8, 16, 16, 16}, 0), gamma = random({16}, 1), beta = random({16}, 2),
-               weight = random({16, 1, 1, 16}, 3), mean = random({16}, 4), variance = random({16}, 5, 0.5, 1.5);
+  const Tensor x = random_tensor({8, 16, 16, 16}, 0), gamma = random_tensor({16}, 1), beta = random_tensor({16}, 2),
+               weight = random_tensor({16, 1, 1, 16}, 3), mean = random_tensor({16}, 4),
+               variance = random_tensor({16}, 5, 0.5, 1.5);
   for (const bool leaf : {true, false}) {  // else its gradient is an activation
     for (const Tensor* tensor : {&x, &weight}) tensor->set_requires_gradient(true);
     const auto loss = [&] {

@@ -106,15 +106,10 @@ namespace {
 
 void check_bits_one_by_one(const Shape& shape, bool has_residual) {
   const int64_t channels = shape.back();
-  const auto random = [&](uint32_t item) {
-    return Tensor::from(random_array(shape.elements(), -1, 1, item), shape)
-        .to(DType::f32, Category::inputs)
-        .to(test_device(), Category::inputs);
-  };
   const Tensor one = channel(1.25, channels, DType::f32), zero = channel(0.1, channels, DType::f32);
   std::vector<std::vector<float>> results[2];
   for (const bool fused : {false, true}) {
-    const Tensor x = random(0), residual = has_residual ? random(1) : Tensor();
+    const Tensor x = random_tensor(shape, 0), residual = has_residual ? random_tensor(shape, 1) : Tensor();
     x.set_requires_gradient(true);
     if (residual) residual.set_requires_gradient(true);
     Tape tape;

@@ -71,6 +71,12 @@ Array random_array(int64_t elements, double low, double high, uint32_t item, dou
   return values;
 }
 
+Tensor random_tensor(const Shape& shape, uint32_t item, double low, double high) {
+  return Tensor::from(random_array(shape.elements(), low, high, item), shape)
+      .to(DType::f32, Category::inputs)
+      .to(test_device(), Category::inputs);
+}
+
 double relative_error(const Array& actual, const Array& expected) {
   if (actual.size() != expected.size()) return INFINITY;
   double gap = 0, norm = 0;

@@ -50,6 +50,7 @@ double relative_error(const Array& actual, const Array& expected);
 Array array_of(const Tensor& tensor);  // on any device; none of an undefined tensor
 
 Array random_array(int64_t elements, double low, double high, uint32_t item, double kink = 0);
+Tensor random_tensor(const Shape& shape, uint32_t item, double low = -1, double high = 1);  // f32, on the test's device
 
 // The worst relative error of the gradients of sum(w * op(inputs)): by the tape against central differences, and of two
 // backward passes, which must add up, against twice the first. For ops with a planted mistake, which must be caught.

@@ -95,12 +95,6 @@ void check(const std::string& name, const Case& c) {
             .max_differences = 24});
 }
 
-Tensor random(const Shape& shape, uint32_t item, double low = -1, double high = 1) {
-  return Tensor::from(random_array(shape.elements(), low, high, item), shape)
-      .to(DType::f32, Category::inputs)
-      .to(test_device(), Category::inputs);
-}
-
 }  // namespace
 
 TEST_CASE("quadratic_conv2d_normed") {
@@ -159,13 +153,13 @@ TEST_CASE("quadratic_conv2d_normed with a norm of its output: the bits of the op
     for (const Checkpoint checkpoint : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks}) {
       std::vector<std::vector<float>> results[2];
       for (const bool fused : {false, true}) {
-        const Tensor x = random({3, 6, 7, K}, 0);
+        const Tensor x = random_tensor({3, 6, 7, K}, 0);
         std::array<NormedBranch, 3> branches;
         for (uint32_t k = 0; k < 3; ++k)
-          branches[k] = {random({K, 3, 3, K}, 2 + k), random({K}, 5 + k, 0.5, 1.5), random({K}, 8 + k),
-                         random({K}, 11 + k), random({K}, 14 + k, 0.5, 1.5)};
-        const OutputNorm output{random({K}, 17, 0.5, 1.5), random({K}, 18), random({K}, 19), random({K}, 20, 0.5, 1.5),
-                                random({3, 6, 7, K}, 1)};
+          branches[k] = {random_tensor({K, 3, 3, K}, 2 + k), random_tensor({K}, 5 + k, 0.5, 1.5),
+                         random_tensor({K}, 8 + k), random_tensor({K}, 11 + k), random_tensor({K}, 14 + k, 0.5, 1.5)};
+        const OutputNorm output{random_tensor({K}, 17, 0.5, 1.5), random_tensor({K}, 18), random_tensor({K}, 19),
+                                random_tensor({K}, 20, 0.5, 1.5), random_tensor({3, 6, 7, K}, 1)};
         const std::array<const Tensor*, 6> leaves = {
             &x, &output.residual, &branches[0].weight, &branches[2].gamma, &output.gamma, &output.beta};
         for (const Tensor* leaf : leaves) leaf->set_requires_gradient(true);
@@ -213,7 +207,8 @@ TEST_CASE("quadratic_conv2d_normed: what is kept, and what does not fit") {
   inputs.pop_back();
   CHECK_THROWS_WITH_AS(quadratic_conv2d_normed_op.layout({attributes, inputs}),
                        doctest::Contains("got 20 inputs, expected 16, or 21 with a norm of the output"), UsageError);
-  const Tensor x = random({2, 5, 5, 4}, 0), channel = random({6}, 1), weight = random({6, 3, 3, 4}, 2);
+  const Tensor x = random_tensor({2, 5, 5, 4}, 0), channel = random_tensor({6}, 1),
+               weight = random_tensor({6, 3, 3, 4}, 2);
   std::array<NormedBranch, 3> branches;
   branches.fill({weight, channel, channel, channel, channel});
   CHECK_THROWS_WITH_AS(quadratic_conv2d_normed(x, branches, {}, {.residual = x}),
