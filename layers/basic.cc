@@ -106,16 +106,21 @@ Tensor Conv2d::plain(const Tensor& x) {
   return depthwise_conv2d(x, weight_, bias_, {.stride = a.stride, .padding = a.padding, .dilation = a.dilation});
 }
 
-Tensor Conv2d::of_normed(Tensor x, BatchNorm& norm) {
-  const BatchNormOptions options = norm.relu_options();
-  if (adapter() || bias_ || options_.depthwise() || norm.absorbed() || !options.training) {
+bool Conv2d::has_inside(const BatchNorm& norm) const {
+  return !adapter() && !bias_ && !options_.depthwise() && !norm.absorbed() && norm.relu_options().training;
+}
+
+Tensor Conv2d::of_normed(Tensor x, BatchNorm& norm, Tensor* normed) {
+  if (!has_inside(norm)) {
     x = norm.relu(x);
+    if (normed) *normed = x;
     return (*this)(x);
   }
   const auto [gamma, beta, mean, variance] = norm.norm_inputs();
+  const BatchNormOptions options = norm.relu_options();
   const Scope scope(name());
   return batch_norm_relu_conv2d(x, gamma, beta, mean, variance, weight_,
-                                {.momentum = options.momentum, .eps = options.eps, .conv = attributes()});
+                                {.momentum = options.momentum, .eps = options.eps, .conv = attributes()}, normed);
 }
 
 BatchNorm::BatchNorm(int64_t channels) {

@@ -90,7 +90,9 @@ class Conv2d final : public Host {
  public:
   explicit Conv2d(const Conv2dOptions& options);
   const Conv2dOptions& options() const { return options_; }
-  Tensor of_normed(Tensor x, BatchNorm& norm);  // of norm.relu(x), in training one op that keeps x alone
+  // Of norm.relu(x), which `normed` gets where it is wanted; one op that keeps x alone, if there is one for the two.
+  Tensor of_normed(Tensor x, BatchNorm& norm, Tensor* normed = nullptr);
+  bool has_inside(const BatchNorm& norm) const;  // whether there is: in training, without bias or adapter
 
  private:
   Tensor plain(const Tensor& x) override;

@@ -5,7 +5,6 @@
 #include "engine/ops/slice.h"
 #include "engine/tape/tape.h"
 #include "layers/basic.h"
-#include "layers/chain.h"
 #include "layers/models/models.h"
 #include "layers/quadratic.h"
 
@@ -39,11 +38,25 @@ class BasicBlock final : public Module {
     add("conv2", conv2_);
     add("bn2", bn2_);
   }
+  // Of norm.relu(x), which is kept nowhere where conv1 has the norm inside.
+  Tensor of_normed(Tensor x, BatchNorm& norm) {
+    if (!conv1_.has_inside(norm)) {
+      x = norm.relu(x);
+      return (*this)(x);
+    }
+    const Scope scope(name());
+    const CheckpointScope checkpoint("", x);
+    Tensor normed, y = conv1_.of_normed(std::move(x), norm, &normed);
+    return after_conv1(std::move(y), normed);
+  }
 
  private:
   Tensor forward(const Tensor& x) override {
     const CheckpointScope scope("", x);
-    const Tensor y = chain(x, conv1_, [&](Tensor c) { return conv2_.of_normed(std::move(c), bn1_); });
+    return after_conv1(conv1_(x), x);
+  }
+  Tensor after_conv1(Tensor y, const Tensor& x) {
+    y = conv2_.of_normed(std::move(y), bn1_);
     return bn2_.relu(y, shortcut_a(x, in_, out_, stride_));
   }
   void fold_own() override {
@@ -69,6 +82,10 @@ class QuadraticBlock final : public Module {
     shortcut_bn_ = std::make_unique<BatchNorm>(out);
     add("downsample.0", *shortcut_);
     add("downsample.1", *shortcut_bn_);
+  }
+  Tensor of_normed(Tensor x, BatchNorm& norm) {
+    x = norm.relu(x);
+    return (*this)(x);
   }
 
  private:
@@ -108,8 +125,9 @@ class ResNet final : public Module {
 
  private:
   Tensor forward(const Tensor& images) override {
-    Tensor x = bn1_.relu(conv1_(images));
-    for (const auto& block : blocks_) x = (*block)(x);
+    Tensor x = conv1_(images);
+    x = blocks_.empty() ? bn1_.relu(x) : blocks_[0]->of_normed(std::move(x), bn1_);
+    for (size_t i = 1; i < blocks_.size(); ++i) x = (*blocks_[i])(x);
     return linear_(global_average_pool(x));
   }
   void fold_own() override { absorb(bn1_.take_map(), conv1_); }

@@ -18,8 +18,9 @@ using namespace test;
 
 namespace {
 
-// Straight from the formulas: mean and variance of each channel, then the relu, then the convolution.
-std::vector<Array> reference(const ConvGeometry& g, double eps, const std::vector<Array>& in) {
+// Straight from the formulas: mean and variance of each channel, then the relu, then the convolution, of which it may
+// return what was read too.
+std::vector<Array> reference(const ConvGeometry& g, double eps, bool returns_normed, const std::vector<Array>& in) {
   Array r = in[0];
   const size_t channels = in[1].size(), rows = r.size() / channels;
   for (size_t c = 0; c < channels; ++c) {
@@ -32,7 +33,9 @@ std::vector<Array> reference(const ConvGeometry& g, double eps, const std::vecto
       value = std::max(0.0, (value - mean) / std::sqrt(variance + eps) * in[1][c] + in[2][c]);
     }
   }
-  return {naive_conv2d(g, r, in[5], {})};
+  std::vector<Array> results = {naive_conv2d(g, r, in[5], {})};
+  if (returns_normed) results.push_back(r);
+  return results;
 }
 
 struct Case {
@@ -42,9 +45,9 @@ struct Case {
   bool x_wanted = true, gamma_wanted = true, beta_wanted = true, weight_wanted = true;
 };
 
-void check(const Case& c) {
+void check_returning(const Case& c, bool returns_normed) {
   const ConvGeometry g = conv_geometry("test", c.x, c.weight, c.conv);
-  const BatchNormReluConv2dAttributes attributes{.eps = 1e-3, .conv = c.conv};
+  const BatchNormReluConv2dAttributes attributes{.eps = 1e-3, .conv = c.conv, .returns_normed = returns_normed};
   const Shape channels{g.C};
   check_op({.name = c.name,
             .op = &batch_norm_relu_conv2d_op,
@@ -55,12 +58,16 @@ void check(const Case& c) {
                        {.shape = channels, .low = 0.5, .high = 1.5, .gradient = false},
                        {.shape = c.weight, .gradient = c.weight_wanted}},
             .attributes = attributes,
-            .reference = [&](const std::vector<Array>& in) { return reference(g, attributes.eps, in); },
+            .reference = [&](const std::vector<Array>& in) { return reference(g, attributes.eps, returns_normed, in); },
             // Batch statistics divide by a deviation, which multiplies the rounding of its sum.
             .f64_tolerance = 1e-11,
             .f32_tolerance = 5e-6,
             .difference_tolerance = 1e-6,
             .max_differences = 24});
+}
+
+void check(const Case& c) {
+  for (const bool returns_normed : {false, true}) check_returning(c, returns_normed);
 }
 
 }  // namespace
@@ -88,7 +95,7 @@ TEST_CASE("batch_norm_relu_conv2d: frozen arguments") {
 }
 
 TEST_CASE("batch_norm_relu_conv2d: the bits of the ops one by one, and running statistics that move once") {
-  for (const int64_t channels : {16, 20})
+  for (const auto& [channels, returns_normed] : {std::pair{16, false}, {16, true}, {20, false}, {20, true}})
     for (const Checkpoint checkpoint : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks}) {
       std::vector<std::vector<float>> results[2];
       for (const bool fused : {false, true}) {
@@ -97,13 +104,19 @@ TEST_CASE("batch_norm_relu_conv2d: the bits of the ops one by one, and running s
                      mean = random_tensor({channels}, 4), variance = random_tensor({channels}, 5, 0.5, 1.5);
         for (const Tensor* leaf : {&x, &gamma, &beta, &weight}) leaf->set_requires_gradient(true);
         Tape tape({.checkpoint = checkpoint});
-        const Tensor z = x * x,
-                     y = fused ? batch_norm_relu_conv2d(z, gamma, beta, mean, variance, weight,
-                                                        {.momentum = 0.3, .conv = {.padding = 1}})
-                               : conv2d(batch_norm(z, gamma, beta, mean, variance, {.momentum = 0.3, .relu = true}),
-                                        weight, {}, {.padding = 1});
+        const ConvAttributes conv{.padding = 1};
+        const Tensor z = x * x;
+        Tensor normed, y;
+        if (fused) {
+          y = batch_norm_relu_conv2d(z, gamma, beta, mean, variance, weight, {.momentum = 0.3, .conv = conv},
+                                     returns_normed ? &normed : nullptr);
+        } else {
+          normed = batch_norm(z, gamma, beta, mean, variance, {.momentum = 0.3, .relu = true});
+          y = conv2d(normed, weight, {}, conv);
+        }
         results[fused].push_back(y.to_vector<float>());
-        tape.backward(sum(y * y + sum(z)));  // z has another gradient before the op's
+        const Tensor others = returns_normed ? sum(normed * x) + sum(z) : sum(z);  // gradients that are there before
+        tape.backward(sum(y * y) + others);
         for (const Tensor* leaf : {&x, &gamma, &beta, &weight})
           results[fused].push_back(leaf->gradient().to_vector<float>());
         results[fused].push_back(mean.to_vector<float>());

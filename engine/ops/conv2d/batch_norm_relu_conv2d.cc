@@ -15,11 +15,11 @@ constexpr const char* name = "batch_norm_relu_conv2d";
 
 // Of one pass, by the gradients that are wanted; none: forward.
 template <class T>
-Buffers<T> buffers_of(Scratch& scratch, const ConvGeometry& g, uint64_t wanted) {
+Buffers<T> buffers_of(Scratch& scratch, const ConvGeometry& g, bool returns_normed, uint64_t wanted) {
   const bool forward = wanted == 0, convolves = forward || wanted >> weight_input & 1;
   const Layout norm = inner_norm_layout(g.input_shape(), dtype_of<T>, DeviceKind::cpu);
   const auto elements = [](size_t bytes) { return static_cast<int64_t>(bytes / sizeof(T)); };
-  const bool writes_normed = convolves && !reads_normed(g);
+  const bool writes_normed = convolves && !reads_normed(g) && !(forward && returns_normed);
   int64_t most = forward || writes_normed ? elements(norm.forward_workspace) : 0;
   if (forward) most = std::max(most, convolve_workspace(g));
   if (wants_norm(wanted)) most = std::max({most, elements(norm.backward_workspace), input_gradient_workspace(g)});
@@ -36,10 +36,12 @@ Layout layout(const Signature& s) {
     fail<ShapeError>(name, "got x of shape ", s.shape(x_input), ", expected at least 2 values for each channel");
   const TensorSpec channel{Shape{g.C}, s.dtype()};
   Layout result{.outputs = {{g.output_shape(), s.dtype()}}, .auxiliary = {channel, channel}};
+  const bool returns_normed = s.attributes.get<BatchNormReluConv2dAttributes>().returns_normed;
+  if (returns_normed) result.outputs.push_back(s.inputs[x_input]);
   dispatch_float(s.dtype(), name, [&]<class T>() {
     Scratch forward, backward;
-    buffers_of<T>(forward, g, 0);
-    if (s.gradient_mask != 0) buffers_of<T>(backward, g, s.gradient_mask);
+    buffers_of<T>(forward, g, returns_normed, 0);
+    if (s.gradient_mask != 0) buffers_of<T>(backward, g, returns_normed, s.gradient_mask);
     result.forward_workspace = forward.bytes();
     result.backward_workspace = backward.bytes();
   });
@@ -66,11 +68,14 @@ StepCost cost(const Signature& s) {
     add_backward(cost, s, x_input, {5 * elements, 0, x});
   }
   add_backward(cost, s, weight_input, {g.flops() + 4 * elements, y + x, w});
+  if (s.attributes.get<BatchNormReluConv2dAttributes>().returns_normed) {
+    cost.forward.bytes_written += x;
+    if (wants_norm(s.gradient_mask)) cost.backward.flops += elements, cost.backward.bytes_read += x;
+  }
   return cost;
 }
 
-// What the convolution reads, the statistics being known: x itself with its norm, or the values that forward's, or this
-// call's, batch_norm wrote.
+// What the convolution reads, the statistics being known: x itself with its norm, or what batch_norm writes for it.
 template <class T, class Args>
 ConvInput<T> normed(const Args& args, const ConvGeometry& g, const Buffers<T>& buffers) {
   if (!reads_normed(g)) {
@@ -87,7 +92,8 @@ template <class T>
 void forward(const ForwardArgs& args) {
   const ConvGeometry g = geometry_of(args.attributes, args.inputs[x_input].shape, args.inputs[weight_input].shape);
   Scratch scratch(args.workspace);
-  const Buffers<T> buffers = buffers_of<T>(scratch, g, 0);
+  const bool returns_normed = args.outputs.size() > 1;
+  const Buffers<T> buffers = buffers_of<T>(scratch, g, returns_normed, 0);
   T* tools = reinterpret_cast<T*>(buffers.tools);
   const InnerBatchNorm norm = inner_norm(norm_kernels(DeviceKind::cpu), args, buffers.tools);
   if (!args.auxiliary_ready)
@@ -96,8 +102,9 @@ void forward(const ForwardArgs& args) {
                          .auxiliary = args.auxiliary,
                          .workspace = buffers.tools,
                          .replay = args.replay});
-  convolve<T>(g, normed<T>(args, g, buffers), args.inputs[weight_input].data<T>(), nullptr, args.outputs[0].data<T>(),
-              tools);
+  if (returns_normed) norm.forward(args.outputs[1], true, true);
+  const ConvInput<T> x = returns_normed ? args.outputs[1].data<T>() : normed<T>(args, g, buffers);
+  convolve<T>(g, x, args.inputs[weight_input].data<T>(), nullptr, args.outputs[0].data<T>(), tools);
 }
 
 template <class T>
@@ -105,7 +112,8 @@ void backward(const BackwardArgs& args) {
   const ConvGeometry g = geometry_of(args.attributes, args.inputs[x_input].shape, args.inputs[weight_input].shape);
   const uint64_t wanted = wanted_by(args);
   Scratch scratch(args.workspace);
-  const Buffers<T> buffers = buffers_of<T>(scratch, g, wanted);
+  const bool returns_normed = args.output_gradients.size() > 1;
+  const Buffers<T> buffers = buffers_of<T>(scratch, g, returns_normed, wanted);
   T* tools = reinterpret_cast<T*>(buffers.tools);
   const T* dy = args.output_gradients[0].data<T>();
   if (args.wants(weight_input))
@@ -113,7 +121,12 @@ void backward(const BackwardArgs& args) {
                        args.accumulates(weight_input), tools);
   if (!wants_norm(wanted)) return;
   T* gradient = args.wants(x_input) ? args.input_gradients[x_input].data<T>() : buffers.gradient;
-  input_gradient<T>(g, dy, args.inputs[weight_input].data<T>(), gradient, false, tools);
+  if (returns_normed) {
+    const T* other = args.output_gradients[1].data<T>();
+    parallel_for(g.N * g.H * g.W * g.C, elementwise_grain,
+                 [=](int64_t begin, int64_t end) { std::copy(other + begin, other + end, gradient + begin); });
+  }
+  input_gradient<T>(g, dy, args.inputs[weight_input].data<T>(), gradient, returns_normed, tools);
   inner_norm(norm_kernels(DeviceKind::cpu), args, buffers.tools)
       .backward(buffers.x, buffers.view(gradient), args.input_gradients.first(norm_inputs),
                 args.accumulate & norm_mask);
@@ -137,8 +150,12 @@ const OpDef batch_norm_relu_conv2d_op = {
 
 Tensor batch_norm_relu_conv2d(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
                               const Tensor& running_variance, const Tensor& weight,
-                              const BatchNormReluConv2dAttributes& attributes) {
-  return apply(batch_norm_relu_conv2d_op, {x, gamma, beta, running_mean, running_variance, weight}, attributes);
+                              BatchNormReluConv2dAttributes attributes, Tensor* normed) {
+  attributes.returns_normed = normed != nullptr;
+  const std::array inputs{x, gamma, beta, running_mean, running_variance, weight};
+  const std::vector<Tensor> results = apply(batch_norm_relu_conv2d_op, inputs, attributes);
+  if (normed) *normed = results[1];
+  return results[0];
 }
 
 }  // namespace parabola
