@@ -15,7 +15,8 @@ struct BatchNormReluConv2dAttributes {
 // move once, never in a replay. Keeps x, the statistics, gamma, beta and the weight. Saved by default. Cost: as
 // conv2d's, and 9 flops a value of x, 18 backward. A convolution by Winograd's algorithm normalises while it reads;
 // others, and CUDA's, from scratch of x's size. `normed` gets what the convolution reads, for whatever else does; no
-// backward of this op asks for it. ShapeError, DTypeError, UsageError.
+// backward of this op asks for it. ShapeError, DTypeError, UsageError. That norms are cheaper made again than kept:
+// Pleiss and others, "Memory-efficient implementation of DenseNets", 2017.
 Tensor batch_norm_relu_conv2d(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
                               const Tensor& running_variance, const Tensor& weight,
                               BatchNormReluConv2dAttributes attributes = {}, Tensor* normed = nullptr);
