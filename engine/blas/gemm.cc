@@ -2,12 +2,14 @@
 
 #include <algorithm>
 
+#include "engine/blas/kernel.h"
 #include "engine/blas/packing.h"
-#include "engine/blas/vector.h"
 #include "engine/core/thread_pool.h"
 
 namespace parabola {
 namespace {
+
+using namespace gemm_kernel;
 
 // Pieces of at most `limit`, all alike but the last: whole multiples of the kernel's step, where there is more than
 // one.
@@ -17,127 +19,35 @@ Tiles even_tiles(int64_t count, int64_t limit, int64_t step) {
   return {count, pieces == 1 ? std::max<int64_t>(1, count) : std::min(limit, (size + step - 1) / step * step)};
 }
 
-// `length` steps of the inner axis for which A's elements lie side by side, or evenly; `offset` from where A's rows
-// begin.
-struct Run {
-  int64_t offset, length;
-};
-
-// A block of the inner axis: A's runs, `step` between their elements.
-struct Inner {
-  const Run* runs;
-  int64_t number, step;
-};
-
-// Rows of B: evenly spaced, or of patches.
-template <class T>
-struct EvenRowsOfB {
-  const T* data;
-  int64_t stride;
-  const T* operator()(int64_t p) const { return data + p * stride; }
-};
-template <class T>
-struct PatchRowsOfB {
-  const T* data;
-  const int64_t* rows;
-  const T* operator()(int64_t p) const { return data + rows[p]; }
-};
-
-template <class T>
-alignas(64) constexpr T zeros[panel_columns<T>] = {};
-
-// Where the sums of C [i, j] begin: at what C holds, at a bias for every column, at zero. column: 1, or 0 where all
-// panels begin alike.
-template <class T>
-struct Start {
-  const T* data;
-  int64_t row, column;
-  Start at(int64_t i, int64_t j) const { return {data + i * row + j * column, row, column}; }
-};
-
-// C [rows, vectors * lanes] = what `start` shows + A B. Row i of A begins at a[i], row p of B at row_of_b(p), rows of C
-// are c_stride apart. Each element is one chain of fused multiply-adds in the order of p. There is at least one run and
-// one p: loops that may end before they begin cost a copy of all the sums. Not inlined: beside other kernels g++ 12
-// runs out of registers for the pointers, and keeps them in vector registers, which takes a third of the speed.
-template <int rows, int vectors, class T, class RowOfB>
-[[gnu::noinline]] void kernel(const Inner& inner, const T* const* a, const RowOfB& row_of_b, T* c, int64_t c_stride,
-                              const Start<T>& start) {
-  constexpr int64_t lanes = vector_lanes<T>;
-  Vector<T> sum[rows][vectors];
-#pragma GCC unroll 8
-  for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) {
-      sum[i][v] = load_vector(start.data + i * start.row + v * lanes);
-      if (v * vector_bytes % 64 == 0)
-        __builtin_prefetch(c + (rows + i) * c_stride + v * lanes, 1);  // where the next rows' sums go
-    }
-  }
-  int64_t p = 0;
-  const Run* run = inner.runs;
-  do {
-    const T* from[rows];
-    for (int i = 0; i < rows; ++i) from[i] = a[i] + run->offset;
-    int64_t at = 0;
-    const int64_t end = p + run->length;
-    do {
-      const T* b = row_of_b(p);
-      Vector<T> of_b[vectors];
-#pragma GCC unroll 4
-      for (int v = 0; v < vectors; ++v) of_b[v] = load_vector(b + v * lanes);
-#pragma GCC unroll 8
-      for (int i = 0; i < rows; ++i) {
-        const Vector<T> of_a = broadcast(from[i][at]);
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) sum[i][v] = multiply_add<T>(of_a, of_b[v], sum[i][v]);
-      }
-      at += inner.step;
-    } while (++p < end);
-  } while (++run < inner.runs + inner.number);
-#pragma GCC unroll 8
-  for (int i = 0; i < rows; ++i)
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) store_vector(c + i * c_stride + v * lanes, sum[i][v]);
-}
-
-// The kernel for `width` columns, at most a panel's. It writes whole vectors, so where the columns are no whole number
-// of them it works on a copy.
-template <int rows, int vectors, class T, class RowOfB>
-void panel(int64_t width, const Inner& inner, const T* const* a, const RowOfB& row_of_b, T* c, int64_t c_stride,
-           const Start<T>& start) {
-  if constexpr (vectors > 1)
-    if (width <= (vectors - 1) * vector_lanes<T>)
-      return panel<rows, vectors - 1, T>(width, inner, a, row_of_b, c, c_stride, start);
-  constexpr int64_t columns = vectors * vector_lanes<T>;
-  if (width == columns) return kernel<rows, vectors, T>(inner, a, row_of_b, c, c_stride, start);
-  alignas(64) T edge[2 * rows * columns];  // twice: the kernel prefetches the rows that would come next
-  for (int r = 0; r < rows; ++r) std::copy_n(start.at(r, 0).data, width, edge + r * columns);
-  kernel<rows, vectors, T>(inner, a, row_of_b, edge, columns, {edge, columns, 1});
-  for (int r = 0; r < rows; ++r) std::copy_n(edge + r * columns, width, c + r * c_stride);
-}
-
 // C [m, n] strip by strip, each of kernel_rows rows, the last ones of fewer: of a strip's rows all columns at once, so
 // that its part of A stays in the first level of cache, B's panels pass through it, and C is written row by row.
 // panel_of_b(j) has the rows of B's panel from column j on.
 template <class T, class RowOfA, class PanelOfB>
 void strips(int64_t m, int64_t n, const Inner& inner, const RowOfA& row_of_a, const PanelOfB& panel_of_b, T* c,
             int64_t c_stride, const Start<T>& start) {
-  int64_t i = 0;
-  const auto run = [&]<int rows, int vectors>() {
-    for (; i + rows <= m; i += rows) {
-      const T* a[rows];
-      for (int r = 0; r < rows; ++r) a[r] = row_of_a(i + r);
-      for (int64_t j = 0; j < n; j += panel_columns<T>)
-        panel<rows, vectors, T>(std::min(panel_columns<T>, n - j), inner, a, panel_of_b(j), c + i * c_stride + j,
-                                c_stride, start.at(i, j));
-    }
+  const auto all = [&]<bool by_columns>() {
+    int64_t i = 0;
+    const auto run = [&]<int rows, int vectors>() {
+      for (; i + rows <= m; i += rows) {
+        const T* a[rows];
+        for (int r = 0; r < rows; ++r) a[r] = row_of_a(i + r);
+        for (int64_t j = 0; j < n; j += panel_columns<T>)
+          panel<rows, vectors, by_columns, T>(std::min(panel_columns<T>, n - j), inner, a, panel_of_b(j),
+                                              c + i * c_stride + j, c_stride, start.at(i, j));
+      }
+    };
+    // Narrow rows leave registers for more of them, and few sums would wait for each other.
+    if (n <= (kernel_vectors - 1) * vector_lanes<T> && (!by_columns || inner.side_by_side >= narrow_rows))
+      run.template operator()<narrow_rows, kernel_vectors - 1>();
+    run.template operator()<kernel_rows, kernel_vectors>();
+    run.template operator()<4, kernel_vectors>();
+    run.template operator()<2, kernel_vectors>();
+    run.template operator()<1, kernel_vectors>();
   };
-  // Narrow rows leave registers for more of them, and few sums would wait for each other.
-  if (n <= (kernel_vectors - 1) * vector_lanes<T>) run.template operator()<narrow_rows, kernel_vectors - 1>();
-  run.template operator()<kernel_rows, kernel_vectors>();
-  run.template operator()<4, kernel_vectors>();
-  run.template operator()<2, kernel_vectors>();
-  run.template operator()<1, kernel_vectors>();
+  if (inner.step == 1)
+    all.template operator()<false>();
+  else
+    all.template operator()<true>();
 }
 
 // C [m, one vector] = A B for an inner axis so short that B stays in registers while all rows of A pass: the products
@@ -230,14 +140,14 @@ struct EvenRows {
     if (!packs) {
       const int64_t step = a.transposed ? a.stride : 1;
       const Run whole{begin * step, depth};
-      return run(0, m, Inner{&whole, 1, step}, [&](int64_t i) { return a.at(i, 0).data; });
+      return run(0, m, Inner{&whole, 1, step, m}, [&](int64_t i) { return a.at(i, 0).data; });
     }
     alignas(64) T packed[packed_rows / kernel_rows * strip_distance<T>];
     const Run whole{0, depth};
     for (int64_t first = 0; first < m; first += packed_rows) {
       const int64_t rows = std::min(packed_rows, m - first);
       pack_strips(a.at(first, begin), rows, depth, packed);
-      run(first, rows, Inner{&whole, 1, kernel_rows},
+      run(first, rows, Inner{&whole, 1, kernel_rows, kernel_rows},
           [&](int64_t i) { return packed + i / kernel_rows * strip_distance<T> + i % kernel_rows; });
     }
   }
@@ -256,7 +166,7 @@ struct PatchRows {
       length = std::min(a.width - within, begin + depth - p);
       runs[number++] = {tap / a.taps[1] * a.jumps[0] + tap % a.taps[1] * a.jumps[1] + within, length};
     }
-    run(0, m, Inner{runs, number, 1}, [&](int64_t i) { return a.data + a.rows[i]; });
+    run(0, m, Inner{runs, number, 1, 1}, [&](int64_t i) { return a.data + a.rows[i]; });
   }
 };
 
@@ -355,13 +265,14 @@ void tile_product(int64_t m, int64_t n, const Patches<T>& a, const Panels<T>& b,
   const PatchRows<T> rows{a, m};
   each_depth<T>(a.columns(), c, stride, accumulate, bias, [&](int64_t begin, int64_t depth, const Start<T>& start) {
     rows.each_block(begin, depth, [&](int64_t, int64_t, const Inner& inner, const auto& row) {
-      strips(
-          m, n, inner, row,
-          [&](int64_t j) {
-            const int64_t columns = panel_stride<T>(n - j);
-            return EvenRowsOfB<T>{b.data + j * b.k + begin * columns, columns};
-          },
-          c, stride, start);
+      for (int64_t group = 0; group < n; group += group_panels * panel_columns<T>)
+        strips(
+            m, std::min(group_panels * panel_columns<T>, n - group), inner, row,
+            [&](int64_t j) {
+              const int64_t columns = panel_stride<T>(n - group - j);
+              return EvenRowsOfB<T>{b.data + (group + j) * b.k + begin * columns, columns};
+            },
+            c + group, stride, start.at(0, group));
     });
   });
 }

@@ -14,7 +14,7 @@ constexpr int64_t most_rows = 256;  // of a tile
 // second level of cache. A tile's size decides no bits, so it may follow the number of threads.
 inline Tiles tiles_of(const Sizes& n, int64_t rows) {
   int64_t size = std::clamp<int64_t>((int64_t{1} << 16) / std::max<int64_t>(1, n.H), 48, most_rows);
-  while (size > 16 && rows < 8 * thread_pool().threads() * size) size /= 2;
+  while (size > 16 && rows < 4 * thread_pool().threads() * size) size /= 2;
   return {rows, size};
 }
 
@@ -28,22 +28,30 @@ void tile(int64_t rows, int64_t columns, int64_t depth, const T* a, const Panels
 }
 
 // From u, the hidden values before gelu: h = gelu(u), where wanted, and in place of h's gradient u's, where there is
-// one. h may be u itself.
+// one. h may be u itself. Backward's u comes from main memory, too late if it is not asked for early.
 template <class T>
 void through_gelu(int64_t count, const T* u, T* h, T* gradient) {
+  constexpr int64_t piece = 256 / sizeof(T), line = 64 / sizeof(T), ahead = 8192 / sizeof(T);
+  const auto each = [&](const auto& at) __attribute__((always_inline)) {
+    int64_t i = 0;
+    for (; i + piece <= count; i += piece) {
+      if (gradient)
+        for (int64_t j = 0; j < piece; j += line) __builtin_prefetch(u + i + ahead + j);
+      PARABOLA_INDEPENDENT
+      for (int64_t j = i; j < i + piece; ++j) at(j);
+    }
+    for (; i < count; ++i) at(i);
+  };
   if (gradient && h) {
-    PARABOLA_INDEPENDENT
-    for (int64_t i = 0; i < count; ++i) {
+    each([=](int64_t i) {
       const GeluAt<T> gelu(u[i]);
       gradient[i] = gradient[i] * gelu.slope;
       h[i] = gelu.value;
-    }
+    });
   } else if (gradient) {
-    PARABOLA_INDEPENDENT
-    for (int64_t i = 0; i < count; ++i) gradient[i] = gradient[i] * GeluAt<T>(u[i]).slope;
+    each([=](int64_t i) { gradient[i] = gradient[i] * GeluAt<T>(u[i]).slope; });
   } else {
-    PARABOLA_INDEPENDENT
-    for (int64_t i = 0; i < count; ++i) h[i] = GeluAt<T>(u[i]).value;
+    each([=](int64_t i) { h[i] = GeluAt<T>(u[i]).value; });
   }
 }
 
