@@ -110,9 +110,9 @@ bool Conv2d::has_inside(const BatchNorm& norm) const {
   return !adapter() && !bias_ && !options_.depthwise() && !norm.absorbed() && norm.relu_options().training;
 }
 
-Tensor Conv2d::of_normed(Tensor x, BatchNorm& norm, Tensor* normed) {
+Tensor Conv2d::of_normed(Tensor x, BatchNorm& norm, const Tensor& residual, Tensor* normed) {
   if (!has_inside(norm)) {
-    x = norm.relu(x);
+    x = norm.relu(x, residual);
     if (normed) *normed = x;
     return (*this)(x);
   }
@@ -120,7 +120,8 @@ Tensor Conv2d::of_normed(Tensor x, BatchNorm& norm, Tensor* normed) {
   const BatchNormOptions options = norm.relu_options();
   const Scope scope(name());
   return batch_norm_relu_conv2d(x, gamma, beta, mean, variance, weight_,
-                                {.momentum = options.momentum, .eps = options.eps, .conv = attributes()}, normed);
+                                {.momentum = options.momentum, .eps = options.eps, .conv = attributes()}, residual,
+                                normed);
 }
 
 BatchNorm::BatchNorm(int64_t channels) {

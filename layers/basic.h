@@ -90,8 +90,9 @@ class Conv2d final : public Host {
  public:
   explicit Conv2d(const Conv2dOptions& options);
   const Conv2dOptions& options() const { return options_; }
-  // Of norm.relu(x), which `normed` gets where it is wanted; one op that keeps x alone, if there is one for the two.
-  Tensor of_normed(Tensor x, BatchNorm& norm, Tensor* normed = nullptr);
+  // Of norm.relu(x, residual), which `normed` gets where it is wanted; one op that keeps its inputs but not that, if
+  // there is one for the two.
+  Tensor of_normed(Tensor x, BatchNorm& norm, const Tensor& residual = {}, Tensor* normed = nullptr);
   bool has_inside(const BatchNorm& norm) const;  // whether there is: in training, without bias or adapter
 
  private:

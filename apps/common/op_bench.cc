@@ -50,8 +50,8 @@ OpBench normed_convolution(int64_t batch, int64_t channels, int64_t side) {
   return {image_text(batch, channels, side) + "3x3",
           &batch_norm_relu_conv2d_op,
           BatchNormReluConv2dAttributes{.conv = {.padding = 1}},
-          {{batch, side, side, channels}, channel, channel, channel, channel, {channels, 3, 3, channels}},
-          0b100111};
+          {{batch, side, side, channels}, channel, channel, channel, channel, absent, {channels, 3, 3, channels}},
+          0b1000111};
 }
 
 OpBench depthwise(int64_t batch, int64_t channels, int64_t side, int64_t kernel, int dilation = 1) {

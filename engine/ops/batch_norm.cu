@@ -35,10 +35,13 @@ __global__ void batch_norm_forward(const T* x, const T* gamma, const T* beta, co
 }
 
 template <class T>
-__global__ void batch_norm_residual_gradient(Upstream<T> dy, T* d_residual, bool accumulate, int64_t count) {
-  for (int64_t i = thread_index(); i < count; i += thread_count()) {
-    const T d = dy(i, 0);  // with a residual its relu is known by y
-    d_residual[i] = accumulate ? d_residual[i] + d : d;
+__global__ void batch_norm_residual_gradient(Upstream<T> dy, T* d_residual, bool accumulate, int64_t rows,
+                                             int64_t channels) {
+  const int64_t c = thread_index();
+  if (c >= channels) return;
+  for (int64_t row = thread_row(); row < rows; row += row_count()) {
+    const int64_t i = row * channels + c;
+    d_residual[i] = accumulate ? d_residual[i] + dy(i, c) : dy(i, c);
   }
 }
 
@@ -132,7 +135,14 @@ void backward(const BackwardArgs& args) {
     if (args.outputs[0])
       dy.y = args.outputs[0].data<T>();
     else
-      dy = {dy.dy, nullptr, x, mean, rstd, gamma, args.inputs[beta_input].data<T>()};
+      dy = {dy.dy,
+            nullptr,
+            x,
+            mean,
+            rstd,
+            gamma,
+            args.inputs[beta_input].data<T>(),
+            data_of<T>(args.inputs, residual_input)};
   }
   const NormTerms<T, false> terms{of_x_hat ? x : nullptr, dy, mean, rstd, matrix.columns};
   const NormGradients<T> gradients{
@@ -142,11 +152,9 @@ void backward(const BackwardArgs& args) {
       own.sums};
   if (of_x_hat || args.wants(beta_input)) device_column_sums<2, T>(args.stream, matrix, own.partials, terms, gradients);
 
-  if (T* d_residual = data_of<T>(args.input_gradients, residual_input)) {  // first, since dx may take the place of dy
-    const int64_t count = matrix.rows * matrix.columns;
-    launch(batch_norm_residual_gradient<T>, blocks_for(count), block_size, 0, args.stream, dy, d_residual,
-           args.accumulates(residual_input), count);
-  }
+  if (T* d_residual = data_of<T>(args.input_gradients, residual_input))  // first, since dx may take the place of dy
+    launch_on_columns(batch_norm_residual_gradient<T>, args.stream, matrix.rows, matrix.columns, dy, d_residual,
+                      args.accumulates(residual_input), matrix.rows, matrix.columns);
   if (!dx) return;
   if constexpr (training)
     launch_on_columns(batch_norm_backward<T>, args.stream, matrix.rows, matrix.columns, x, gamma, dy, mean, rstd,

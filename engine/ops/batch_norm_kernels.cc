@@ -24,18 +24,19 @@ void with_flag(bool flag, const F& f) {
     f(std::false_type());
 }
 
-// dy, zero where the relu gave zero: by its result or, in training and without a residual, by its argument made again
-// from x, which is read anyway.
-enum class Mask : uint8_t { none, result, argument };
+// dy, zero where the relu gave zero: by its result or, in training, by its argument made again from x, which is read
+// anyway, and the residual, where there is one (`sum`; only within other ops, which keep it but not the result).
+enum class Mask : uint8_t { none, result, argument, sum };
 template <class T, Mask mask>
 struct Upstream {
-  const T *dy, *y, *x, *mean, *scale, *beta;
+  const T *dy, *y, *x, *mean, *scale, *beta, *residual;
   T operator()(int64_t row, int64_t c) const {
     const T upstream = dy[row + c];  // read in any case, so that loops have no branch
+    if constexpr (mask == Mask::none) return upstream;
     if constexpr (mask == Mask::result) return y[row + c] > 0 ? upstream : T(0);
-    if constexpr (mask == Mask::argument)
-      return std::fma(x[row + c] - mean[c], scale[c], beta[c]) > 0 ? upstream : T(0);
-    return upstream;
+    T argument = std::fma(x[row + c] - mean[c], scale[c], beta[c]);
+    if constexpr (mask == Mask::sum) argument += residual[row + c];
+    return argument > 0 ? upstream : T(0);
   }
 };
 
@@ -53,7 +54,8 @@ void backward_with(const BackwardArgs& args) {
                              .x = x,
                              .mean = mean,
                              .scale = scale,
-                             .beta = beta};
+                             .beta = beta,
+                             .residual = data_of<T>(args.inputs, residual_input)};
   const bool wants_dx = args.wants(x_input), wants_x_hat = args.wants(gamma_input) || (training && wants_dx);
   if (training && args.auxiliary[0]) {
     repeat_row(args.auxiliary[0].data<T>(), rows, mean);
@@ -65,7 +67,7 @@ void backward_with(const BackwardArgs& args) {
     if (args.inputs[mean_input]) repeat_row(args.inputs[mean_input].data<T>(), rows, mean);
   }
   for (int64_t c = 0; gamma && c < width; ++c) scale[c] = gamma[c % channels] * invstd[c];
-  if (mask == Mask::argument) repeat_row(args.inputs[beta_input].data<T>(), rows, beta);
+  if (mask == Mask::argument || mask == Mask::sum) repeat_row(args.inputs[beta_input].data<T>(), rows, beta);
   if (wants_x_hat || args.wants(beta_input)) {
     const auto add_rows = [=](int64_t first, int64_t last, T* partial) {
       for (int64_t at = first * channels; at < last * channels; at += width) {
@@ -179,7 +181,8 @@ template <bool training, class T>
 void backward(const BackwardArgs& args) {
   if (!args.attributes.get<BatchNormOptions>().relu) return backward_with<training, T, Mask::none>(args);
   if (args.outputs[0]) return backward_with<training, T, Mask::result>(args);
-  if constexpr (training) backward_with<training, T, Mask::argument>(args);
+  if (training && data_of<T>(args.inputs, residual_input)) return backward_with<true, T, Mask::sum>(args);
+  if (training) backward_with<true, T, Mask::argument>(args);
 }
 
 template void batch_statistics<float>(const ForwardArgs&);

@@ -26,7 +26,8 @@ struct InnerBatchNorm {
                      .replay = replay,
                      .auxiliary_ready = statistics_ready});
   }
-  // Of y only what Needs names must be there. x's gradient may be where dy is or where x is.
+  // x's gradient may be where dy is or where x is. With a relu y need not be there in training: its mask is then made
+  // again from x and, where there is one, the residual.
   void backward(const TensorView& y, const TensorView& dy, std::span<const TensorView> gradients,
                 uint64_t accumulate) const {
     kernels.backward({.attributes = attributes,

@@ -6,14 +6,17 @@
 namespace parabola {
 
 // dy, zero where a relu gave zero: by its result y, where that is not null, or, where x is not, by its argument made
-// again from that.
+// again from that and the residual, if there is one.
 template <class T>
 struct Upstream {
-  const T *dy, *y = nullptr, *x = nullptr, *mean = nullptr, *rstd = nullptr, *gamma = nullptr, *beta = nullptr;
+  const T *dy, *y = nullptr, *x = nullptr, *mean = nullptr, *rstd = nullptr, *gamma = nullptr, *beta = nullptr,
+               *residual = nullptr;
   __device__ T operator()(int64_t i, int64_t c) const {
     if (y) return y[i] > 0 ? dy[i] : T(0);
-    if (x) return std::fma(x[i] - mean[c], gamma[c] * rstd[c], beta[c]) > 0 ? dy[i] : T(0);
-    return dy[i];
+    if (!x) return dy[i];
+    T argument = std::fma(x[i] - mean[c], gamma[c] * rstd[c], beta[c]);
+    if (residual) argument += residual[i];
+    return argument > 0 ? dy[i] : T(0);
   }
 };
 

@@ -23,6 +23,14 @@ Tensor shortcut_a(const Tensor& x, int in, int out, int stride) {
   return pad(thinned, {0, 0, 0, before}, {0, 0, 0, after});
 }
 
+// What a block reads: x or, where a norm before it is left to the block, max(0, norm(x) + residual).
+struct BlockInput {
+  Tensor x;
+  BatchNorm* norm = nullptr;
+  Tensor residual = {};  // absent: none
+  Tensor made() const { return norm ? norm->relu(x, residual) : x; }
+};
+
 class BasicBlock final : public Module {
  public:
   BasicBlock(int in, int out, int stride)
@@ -38,27 +46,28 @@ class BasicBlock final : public Module {
     add("conv2", conv2_);
     add("bn2", bn2_);
   }
-  // Of norm.relu(x), which is kept nowhere where conv1 has the norm inside.
-  Tensor of_normed(Tensor x, BatchNorm& norm) {
-    if (!conv1_.has_inside(norm)) {
-      x = norm.relu(x);
-      return (*this)(x);
-    }
+  // Returns what `next` (null: none) reads. The sum that ends a block is kept nowhere where the next one's conv1 makes
+  // it, but its residual then is: this pays where that is this block's own input, kept anyway since conv1 reads it.
+  BlockInput run(BlockInput input, const BasicBlock* next) {
+    if (input.norm && !conv1_.has_inside(*input.norm)) input = {input.made()};
+    const bool leaves = !input.norm && keeps_shape() && next && next->keeps_shape() && next->conv1_.has_inside(bn2_);
     const Scope scope(name());
-    const CheckpointScope checkpoint("", x);
-    Tensor normed, y = conv1_.of_normed(std::move(x), norm, &normed);
-    return after_conv1(std::move(y), normed);
+    BlockInput sum = unmade_sum(std::move(input));
+    if (leaves) return sum;
+    return {sum.made()};
   }
 
  private:
-  Tensor forward(const Tensor& x) override {
-    const CheckpointScope scope("", x);
-    return after_conv1(conv1_(x), x);
-  }
-  Tensor after_conv1(Tensor y, const Tensor& x) {
+  Tensor forward(const Tensor& x) override { return unmade_sum({x}).made(); }
+  BlockInput unmade_sum(BlockInput input) {
+    const CheckpointScope scope("", input.x);
+    Tensor x = input.x;
+    Tensor y = input.norm ? conv1_.of_normed(std::move(input.x), *input.norm, input.residual, &x) : conv1_(x);
+    input = {};  // a policy may drop what it was, from now on
     y = conv2_.of_normed(std::move(y), bn1_);
-    return bn2_.relu(y, shortcut_a(x, in_, out_, stride_));
+    return {std::move(y), &bn2_, shortcut_a(x, in_, out_, stride_)};
   }
+  bool keeps_shape() const { return stride_ == 1 && in_ == out_; }
   void fold_own() override {
     absorb(bn1_.take_map(), conv1_);
     absorb(bn2_.take_map(), conv2_);
@@ -83,9 +92,9 @@ class QuadraticBlock final : public Module {
     add("downsample.0", *shortcut_);
     add("downsample.1", *shortcut_bn_);
   }
-  Tensor of_normed(Tensor x, BatchNorm& norm) {
-    x = norm.relu(x);
-    return (*this)(x);
+  BlockInput run(BlockInput input, const QuadraticBlock* /*next*/) {
+    input = {input.made()};
+    return {(*this)(input.x)};
   }
 
  private:
@@ -125,10 +134,10 @@ class ResNet final : public Module {
 
  private:
   Tensor forward(const Tensor& images) override {
-    Tensor x = conv1_(images);
-    x = blocks_.empty() ? bn1_.relu(x) : blocks_[0]->of_normed(std::move(x), bn1_);
-    for (size_t i = 1; i < blocks_.size(); ++i) x = (*blocks_[i])(x);
-    return linear_(global_average_pool(x));
+    BlockInput x{conv1_(images), &bn1_};
+    for (size_t i = 0; i < blocks_.size(); ++i)
+      x = blocks_[i]->run(std::move(x), i + 1 < blocks_.size() ? blocks_[i + 1].get() : nullptr);
+    return linear_(global_average_pool(x.made()));
   }
   void fold_own() override { absorb(bn1_.take_map(), conv1_); }
   Conv2d conv1_;

@@ -7,8 +7,10 @@
 #include "data/preprocess.h"
 #include "engine/core/error.h"
 #include "engine/core/random.h"
+#include "engine/ops/conv2d/batch_norm_relu_conv2d.h"
 #include "engine/ops/cross_entropy.h"
 #include "engine/tape/tape.h"
+#include "layers/basic.h"
 #include "layers/weights.h"
 #include "tests/support/test.h"
 
@@ -193,8 +195,9 @@ TEST_CASE("models: every one runs forward and backward, in both modes, with the 
     std::vector<std::vector<float>> first;
     for (const Checkpoint policy : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks}) {
       CAPTURE(name_of(policy));
-      // Narrow copies: full-size ones would take seconds. drop_path where the model has it.
-      ModelOptions options{.classes = 7, .widths = {8, 16, 16}, .depths = {1, 2, 1}, .drop_path = 0.5};
+      // Narrow copies: full-size ones would take seconds. Three blocks in a row, so that a ResNet's second one leaves
+      // its sum to the third. drop_path where the model has it.
+      ModelOptions options{.classes = 7, .widths = {8, 16, 16}, .depths = {1, 3, 1}, .drop_path = 0.5};
       if (info.name.ends_with("mlp")) options.widths = {16, 16};
       const auto model = models::create(info.name, options, 4);
       std::vector<std::vector<float>> all;
@@ -215,6 +218,21 @@ TEST_CASE("models: every one runs forward and backward, in both modes, with the 
       model->set_training(false);
       CHECK((*model)(images).shape() == Shape{3, 7});
     }
+  }
+}
+
+TEST_CASE("models: in a stage of three blocks a ResNet leaves one sum to the next block, where that can make it") {
+  const auto model = models::create("resnet20", {.classes = 7, .widths = {8, 16}, .depths = {3, 3}}, 4);
+  const Tensor images = random_images({8, 8, 3}, 2), labels = Tensor::from(std::vector<int32_t>{0, 6}, {2});
+  for (const bool frozen : {false, true}) {
+    for (const auto& [name, module] : model->modules())
+      if (auto* norm = dynamic_cast<BatchNorm*>(module); norm && name.ends_with("1.bn2")) norm->freeze(frozen);
+    Tape tape({.checkpoint = Checkpoint::none});
+    tape.backward(cross_entropy((*model)(images), labels));
+    std::vector<std::string> made;
+    for (const Node& node : tape.nodes())
+      if (node.op == &batch_norm_relu_conv2d_op && node.inputs[5] >= 0) made.push_back(node.scope);
+    CHECK(made == (frozen ? std::vector<std::string>{} : std::vector<std::string>{"layer1.2.conv1", "layer2.2.conv1"}));
   }
 }
 

@@ -18,8 +18,8 @@ using namespace test;
 
 namespace {
 
-// Straight from the formulas: mean and variance of each channel, then the relu, then the convolution, of which it may
-// return what was read too.
+// Straight from the formulas: mean and variance of each channel, the residual, if there is one, the relu, then the
+// convolution, of which it may return what was read too.
 std::vector<Array> reference(const ConvGeometry& g, double eps, bool returns_normed, const std::vector<Array>& in) {
   Array r = in[0];
   const size_t channels = in[1].size(), rows = r.size() / channels;
@@ -30,10 +30,12 @@ std::vector<Array> reference(const ConvGeometry& g, double eps, bool returns_nor
       variance += std::pow(r[row * channels + c] - mean, 2) / static_cast<double>(rows);
     for (size_t row = 0; row < rows; ++row) {
       double& value = r[row * channels + c];
-      value = std::max(0.0, (value - mean) / std::sqrt(variance + eps) * in[1][c] + in[2][c]);
+      value = (value - mean) / std::sqrt(variance + eps) * in[1][c] + in[2][c];
+      if (!in[5].empty()) value += in[5][row * channels + c];
+      value = std::max(0.0, value);
     }
   }
-  std::vector<Array> results = {naive_conv2d(g, r, in[5], {})};
+  std::vector<Array> results = {naive_conv2d(g, r, in[6], {})};
   if (returns_normed) results.push_back(r);
   return results;
 }
@@ -42,10 +44,10 @@ struct Case {
   const char* name;
   Shape x, weight;
   ConvAttributes conv;
-  bool x_wanted = true, gamma_wanted = true, beta_wanted = true, weight_wanted = true;
+  bool x_wanted = true, gamma_wanted = true, beta_wanted = true, weight_wanted = true, residual_wanted = true;
 };
 
-void check_returning(const Case& c, bool returns_normed) {
+void check_one(const Case& c, bool has_residual, bool returns_normed) {
   const ConvGeometry g = conv_geometry("test", c.x, c.weight, c.conv);
   const BatchNormReluConv2dAttributes attributes{.eps = 1e-3, .conv = c.conv, .returns_normed = returns_normed};
   const Shape channels{g.C};
@@ -56,6 +58,7 @@ void check_returning(const Case& c, bool returns_normed) {
                        {.shape = channels, .gradient = c.beta_wanted},
                        {.shape = channels, .gradient = false},
                        {.shape = channels, .low = 0.5, .high = 1.5, .gradient = false},
+                       {.shape = c.x, .gradient = c.residual_wanted, .absent = !has_residual},
                        {.shape = c.weight, .gradient = c.weight_wanted}},
             .attributes = attributes,
             .reference = [&](const std::vector<Array>& in) { return reference(g, attributes.eps, returns_normed, in); },
@@ -67,7 +70,8 @@ void check_returning(const Case& c, bool returns_normed) {
 }
 
 void check(const Case& c) {
-  for (const bool returns_normed : {false, true}) check_returning(c, returns_normed);
+  for (const bool has_residual : {false, true})
+    for (const bool returns_normed : {false, true}) check_one(c, has_residual, returns_normed);
 }
 
 }  // namespace
@@ -87,43 +91,74 @@ TEST_CASE("batch_norm_relu_conv2d: frozen arguments") {
     const Shape x{2, 4, 5, channels}, weight{16, 3, 3, channels};
     check({"x frozen", x, weight, {.padding = 1}, false});
     check({"the weight frozen", x, weight, {.padding = 1}, true, true, true, false});
-    check({"x alone", x, weight, {.padding = 1}, true, false, false, false});
-    check({"gamma alone", x, weight, {.padding = 1}, false, true, false, false});
-    check({"beta alone", x, weight, {.padding = 1}, false, false, true, false});
-    check({"the weight alone", x, weight, {.padding = 1}, false, false, false, true});
+    check({"x alone", x, weight, {.padding = 1}, true, false, false, false, false});
+    check({"gamma alone", x, weight, {.padding = 1}, false, true, false, false, false});
+    check({"beta alone", x, weight, {.padding = 1}, false, false, true, false, false});
+    check({"the weight alone", x, weight, {.padding = 1}, false, false, false, true, false});
+    for (const bool returns_normed : {false, true})
+      check_one({"the residual alone", x, weight, {.padding = 1}, false, false, false, false}, true, returns_normed);
+    check({"the residual frozen", x, weight, {.padding = 1}, true, true, true, true, false});
   }
 }
 
+namespace {
+
+// y, gradients and running statistics of the op, or of the ops one by one.
+std::vector<std::vector<float>> results_of(bool fused, int64_t channels, bool has_residual, bool returns_normed,
+                                           Checkpoint checkpoint) {
+  const Tensor x = random_tensor({3, 8, 9, channels}, 0), gamma = random_tensor({channels}, 1, 0.5, 1.5),
+               beta = random_tensor({channels}, 2), weight = random_tensor({32, 3, 3, channels}, 3),
+               mean = random_tensor({channels}, 4), variance = random_tensor({channels}, 5, 0.5, 1.5),
+               other = random_tensor({3, 8, 9, channels}, 6);
+  for (const Tensor* leaf : {&x, &gamma, &beta, &weight, &other}) leaf->set_requires_gradient(true);
+  std::vector<std::vector<float>> results;
+  Tape tape({.checkpoint = checkpoint});
+  const ConvAttributes conv{.padding = 1};
+  const Tensor z = x * x, added = other * other, residual = has_residual ? added : Tensor();
+  Tensor normed, y;
+  if (fused) {
+    y = batch_norm_relu_conv2d(z, gamma, beta, mean, variance, weight, {.momentum = 0.3, .conv = conv}, residual,
+                               returns_normed ? &normed : nullptr);
+  } else {
+    normed = batch_norm(z, gamma, beta, mean, variance, {.momentum = 0.3, .relu = true}, residual);
+    y = conv2d(normed, weight, {}, conv);
+  }
+  results.push_back(y.to_vector<float>());
+  Tensor others = sum(z) + sum(added);  // gradients that are there before
+  if (returns_normed) others = sum(normed * x) + others;
+  tape.backward(sum(y * y) + others);
+  for (const Tensor* leaf : {&x, &gamma, &beta, &weight, &other})
+    results.push_back(leaf->gradient().to_vector<float>());
+  results.push_back(mean.to_vector<float>());
+  results.push_back(variance.to_vector<float>());
+  return results;
+}
+
+}  // namespace
+
 TEST_CASE("batch_norm_relu_conv2d: the bits of the ops one by one, and running statistics that move once") {
-  for (const auto& [channels, returns_normed] : {std::pair{16, false}, {16, true}, {20, false}, {20, true}})
-    for (const Checkpoint checkpoint : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks}) {
-      std::vector<std::vector<float>> results[2];
-      for (const bool fused : {false, true}) {
-        const Tensor x = random_tensor({3, 8, 9, channels}, 0), gamma = random_tensor({channels}, 1, 0.5, 1.5),
-                     beta = random_tensor({channels}, 2), weight = random_tensor({32, 3, 3, channels}, 3),
-                     mean = random_tensor({channels}, 4), variance = random_tensor({channels}, 5, 0.5, 1.5);
-        for (const Tensor* leaf : {&x, &gamma, &beta, &weight}) leaf->set_requires_gradient(true);
-        Tape tape({.checkpoint = checkpoint});
-        const ConvAttributes conv{.padding = 1};
-        const Tensor z = x * x;
-        Tensor normed, y;
-        if (fused) {
-          y = batch_norm_relu_conv2d(z, gamma, beta, mean, variance, weight, {.momentum = 0.3, .conv = conv},
-                                     returns_normed ? &normed : nullptr);
-        } else {
-          normed = batch_norm(z, gamma, beta, mean, variance, {.momentum = 0.3, .relu = true});
-          y = conv2d(normed, weight, {}, conv);
-        }
-        results[fused].push_back(y.to_vector<float>());
-        const Tensor others = returns_normed ? sum(normed * x) + sum(z) : sum(z);  // gradients that are there before
-        tape.backward(sum(y * y) + others);
-        for (const Tensor* leaf : {&x, &gamma, &beta, &weight})
-          results[fused].push_back(leaf->gradient().to_vector<float>());
-        results[fused].push_back(mean.to_vector<float>());
-        results[fused].push_back(variance.to_vector<float>());
-      }
-      CHECK(results[0] == results[1]);
-    }
+  for (const int64_t channels : {16, 20})
+    for (const bool has_residual : {false, true})
+      for (const bool returns_normed : {false, true})
+        for (const Checkpoint checkpoint : {Checkpoint::none, Checkpoint::standard, Checkpoint::blocks})
+          CHECK(results_of(true, channels, has_residual, returns_normed, checkpoint) ==
+                results_of(false, channels, has_residual, returns_normed, checkpoint));
+}
+
+TEST_CASE("batch_norm_relu_conv2d: x may be its own residual") {
+  std::vector<std::vector<float>> results[2];
+  for (const bool fused : {false, true}) {
+    const Tensor x = random_tensor({3, 8, 9, 16}, 0), one = random_tensor({16}, 1),
+                 weight = random_tensor({16, 1, 1, 16}, 2), mean = random_tensor({16}, 3),
+                 variance = random_tensor({16}, 4, 0.5, 1.5);
+    x.set_requires_gradient(true);
+    Tape tape;
+    const Tensor y = fused ? batch_norm_relu_conv2d(x, one, one, mean, variance, weight, {}, x)
+                           : conv2d(batch_norm(x, one, one, mean, variance, {.relu = true}, x), weight);
+    tape.backward(sum(y * y));
+    results[fused] = {y.to_vector<float>(), x.gradient().to_vector<float>()};
+  }
+  CHECK(results[0] == results[1]);
 }
 
 TEST_CASE("batch_norm_relu_conv2d: a gradient that is added afterwards is in a step's plan") {
@@ -155,10 +190,13 @@ TEST_CASE("batch_norm_relu_conv2d keeps x, and says what does not fit") {
   const Attributes attributes = BatchNormReluConv2dAttributes{.conv = {.padding = 1}};
   const Shape channels{16};
   std::vector<TensorSpec> inputs = {{Shape{2, 8, 8, 16}}, {channels}, {channels}, {channels}, {channels}};
+  inputs.push_back({Shape{2, 8, 8, 16}, DType::f32, false});
   inputs.push_back({Shape{32, 3, 3, 16}});
-  const Needs needs = batch_norm_relu_conv2d_op.needs({attributes, inputs, 0x27});
-  CHECK(needs.inputs == 0x27);
+  const Needs needs = batch_norm_relu_conv2d_op.needs({attributes, inputs, 0x47});
+  CHECK(needs.inputs == 0x47);
   CHECK(needs.outputs == 0);
+  inputs[5].present = true;
+  CHECK(batch_norm_relu_conv2d_op.needs({attributes, inputs, 0x67}).inputs == 0x67);
   size_t kept = 0;
   for (const TensorSpec& spec : batch_norm_relu_conv2d_op.layout({attributes, inputs}).auxiliary) kept += spec.bytes();
   CHECK(kept == 2 * 16 * 4);  // mean and deviation
@@ -166,10 +204,14 @@ TEST_CASE("batch_norm_relu_conv2d keeps x, and says what does not fit") {
   CHECK_THROWS_WITH_AS(batch_norm_relu_conv2d_op.layout({attributes, inputs}),
                        "[batch_norm_relu_conv2d] beta: got [3], expected [16]", ShapeError);
   inputs[2].shape = channels;
-  inputs[5].shape = Shape{32, 3, 3, 8};
+  inputs[5].shape = Shape{2, 8, 16};
+  CHECK_THROWS_WITH_AS(batch_norm_relu_conv2d_op.layout({attributes, inputs}),
+                       "[batch_norm_relu_conv2d] residual: got [2, 8, 16], expected [2, 8, 8, 16]", ShapeError);
+  inputs[5].present = false;
+  inputs[6].shape = Shape{32, 3, 3, 8};
   CHECK_THROWS_WITH_AS(batch_norm_relu_conv2d_op.layout({attributes, inputs}), doctest::Contains("[32, 3, 3, 8]"),
                        ShapeError);
-  inputs[0].shape = Shape{1, 1, 1, 16}, inputs[5].shape = Shape{32, 1, 1, 16};
+  inputs[0].shape = Shape{1, 1, 1, 16}, inputs[6].shape = Shape{32, 1, 1, 16};
   CHECK_THROWS_WITH_AS(batch_norm_relu_conv2d_op.layout({Attributes(BatchNormReluConv2dAttributes{}), inputs}),
                        doctest::Contains("expected at least 2 values for each channel"), ShapeError);
 }

@@ -31,6 +31,7 @@ Layout layout(const Signature& s) {
   const ConvGeometry g = geometry_of(s.attributes, s.shape(x_input), s.shape(weight_input));
   constexpr const char* arguments[] = {"x", "gamma", "beta", "running mean", "running variance"};
   for (int i = gamma_input; i <= variance_input; ++i) require_shape(name, s, i, arguments[i], {g.C});
+  require_shape(name, s, residual_input, "residual", s.shape(x_input));
   require_one_dtype(name, s);
   if (g.N * g.H * g.W < 2)
     fail<ShapeError>(name, "got x of shape ", s.shape(x_input), ", expected at least 2 values for each channel");
@@ -51,23 +52,27 @@ Layout layout(const Signature& s) {
 Needs needs(const Signature& s) {
   const bool norm = wants_norm(s.gradient_mask);
   return {.inputs = uint64_t{1} << x_input | uint64_t{1} << gamma_input | uint64_t{1} << beta_input |
-                    uint64_t{norm} << weight_input,
+                    uint64_t{s.has(residual_input)} << residual_input | uint64_t{norm} << weight_input,
           .auxiliary = 3};
 }
 
-// An element of x: batch_norm's flops, those of its relu, and, backward, 4 to make what the weight's gradient reads.
+// An element of x: batch_norm's flops, those of its relu, and, backward, 4 to make what the weight's gradient reads;
+// one more each time for a residual.
 StepCost cost(const Signature& s) {
   const ConvGeometry g = geometry_of(s.attributes, s.shape(x_input), s.shape(weight_input));
   const double elements = static_cast<double>(s.shape(x_input).elements());
+  const int adds = s.has(residual_input);
   const double x = static_cast<double>(s.inputs[x_input].bytes()),
                w = static_cast<double>(s.inputs[weight_input].bytes());
   const double y = static_cast<double>(g.pixels() * g.K) * static_cast<double>(size_of(s.dtype()));
-  StepCost cost{.forward = {g.flops() + 9 * elements, x + w, y}};
+  const double residual = adds * x;
+  StepCost cost{.forward = {g.flops() + (9 + adds) * elements, x + residual + w, y}};
   if (wants_norm(s.gradient_mask)) {
-    cost.backward = {g.flops() + 9 * elements, y + w + x, 0};
+    cost.backward = {g.flops() + (9 + adds) * elements, y + w + x + residual, 0};
     add_backward(cost, s, x_input, {5 * elements, 0, x});
+    add_backward(cost, s, residual_input, {0, 0, residual});
   }
-  add_backward(cost, s, weight_input, {g.flops() + 4 * elements, y + x, w});
+  add_backward(cost, s, weight_input, {g.flops() + (4 + adds) * elements, y + x + residual, w});
   if (s.attributes.get<BatchNormReluConv2dAttributes>().returns_normed) {
     cost.forward.bytes_written += x;
     if (wants_norm(s.gradient_mask)) cost.backward.flops += elements, cost.backward.bytes_read += x;
@@ -85,7 +90,7 @@ ConvInput<T> normed(const Args& args, const ConvGeometry& g, const Buffers<T>& b
   const T *gamma = args.inputs[gamma_input].template data<T>(), *invstd = args.auxiliary[1].template data<T>();
   for (int64_t c = 0; c < g.C; ++c) buffers.scale[c] = gamma[c] * invstd[c];
   return {args.inputs[x_input].template data<T>(), args.auxiliary[0].template data<T>(), buffers.scale,
-          args.inputs[beta_input].template data<T>()};
+          args.inputs[beta_input].template data<T>(), args.inputs[residual_input].template data<T>()};
 }
 
 template <class T>
@@ -141,7 +146,7 @@ const OpDef batch_norm_relu_conv2d_op = {
     .needs = needs,
     .mutates = uint64_t{1} << mean_input | uint64_t{1} << variance_input,
     .overwrites = uint64_t{1} << x_input,
-    .optional = 0,
+    .optional = uint64_t{1} << residual_input,
     .cpu = {[](const ForwardArgs& a) { dispatch_float(a.inputs[0].dtype, name, [&]<class T>() { forward<T>(a); }); },
             [](const BackwardArgs& a) {
               dispatch_float(a.output_gradients[0].dtype, name, [&]<class T>() { backward<T>(a); });
@@ -150,9 +155,9 @@ const OpDef batch_norm_relu_conv2d_op = {
 
 Tensor batch_norm_relu_conv2d(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
                               const Tensor& running_variance, const Tensor& weight,
-                              BatchNormReluConv2dAttributes attributes, Tensor* normed) {
+                              BatchNormReluConv2dAttributes attributes, const Tensor& residual, Tensor* normed) {
   attributes.returns_normed = normed != nullptr;
-  const std::array inputs{x, gamma, beta, running_mean, running_variance, weight};
+  const std::array inputs{x, gamma, beta, running_mean, running_variance, residual, weight};
   const std::vector<Tensor> results = apply(batch_norm_relu_conv2d_op, inputs, attributes);
   if (normed) *normed = results[1];
   return results[0];

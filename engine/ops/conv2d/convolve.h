@@ -10,13 +10,14 @@
 
 namespace parabola {
 
-// What a convolution reads: x or, with a norm, max(0, (x - mean) scale + shift) for each channel [C], made as it is
-// read and written nowhere.
+// What a convolution reads: x or, with a norm, max(0, (x - mean) scale + shift + residual) for each channel [C], made
+// as it is read and written nowhere; the residual, laid out as x, may be null.
 template <class T>
 struct ConvInput {
-  const T *x, *mean = nullptr, *scale = nullptr, *shift = nullptr;
+  const T *x, *mean = nullptr, *scale = nullptr, *shift = nullptr, *residual = nullptr;
   ConvInput(const T* x) : x(x) {}  // implicit: most read x itself
-  ConvInput(const T* x, const T* mean, const T* scale, const T* shift) : x(x), mean(mean), scale(scale), shift(shift) {}
+  ConvInput(const T* x, const T* mean, const T* scale, const T* shift, const T* residual)
+      : x(x), mean(mean), scale(scale), shift(shift), residual(residual) {}
 };
 template <class T>
 using ConvInputOf = std::type_identity_t<ConvInput<T>>;

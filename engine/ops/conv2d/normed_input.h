@@ -1,4 +1,4 @@
-// What the rules and the kernels of batch_norm_relu_conv2d share. Its first five inputs are those of its batch_norm.
+// What the rules and the kernels of batch_norm_relu_conv2d share. Its first inputs are those of its batch_norm.
 #pragma once
 #include <algorithm>
 
@@ -8,8 +8,8 @@
 
 namespace parabola::normed_input {
 
-constexpr size_t norm_inputs = 5;
-constexpr int weight_input = 5;
+constexpr size_t norm_inputs = 6;
+constexpr int weight_input = 6;
 constexpr uint64_t norm_mask = (1 << norm_inputs) - 1;
 
 inline ConvGeometry geometry_of(const Attributes& attributes, const Shape& x, const Shape& weight) {
@@ -38,8 +38,8 @@ InnerBatchNorm inner_norm(const OpDef::Kernels& kernels, const Args& args, std::
           args.stream};
 }
 
-// The parts of the workspace: gamma / deviation [C]; max(0, batch_norm(x)), where the convolution reads that from
-// memory, its gradient, where that is not put where x's goes, and what the kernels themselves ask for.
+// The parts of the workspace: gamma / deviation [C]; what the convolution reads, where it reads that from memory, its
+// gradient, where that is not put where x's goes, and what the kernels themselves ask for.
 template <class T>
 struct Buffers {
   T *scale, *normed, *gradient;

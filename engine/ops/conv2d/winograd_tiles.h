@@ -64,23 +64,27 @@ template <class T>
   return x > 0 ? x : Vector<T>{};
 }
 
-template <class T, bool normed>
+enum class Reads : uint8_t { image, normed, normed_sum };  // x itself, with a norm, and with a residual too
+
+template <class T, Reads reads>
 void transform_input(const ConvGeometry& g, const ConvInput<T>& x, int64_t begin, int64_t end, int64_t channel,
                      const Planes<T>& planes) {
   T* to = planes.data;
   each_row_of_windows(g, begin, end, [&](int64_t image, int64_t row, int64_t) {
-    const T* rows[reach];
+    const T *rows[reach], *residual_rows[reach];
     int64_t step[reach];
     for (int i = 0; i < reach; ++i) {
       const int64_t h = row - g.padding + i;
       const bool inside = h >= 0 && h < g.H;
-      rows[i] = inside ? x.x + (image * g.H + h) * g.W * g.C + channel : no_pixels<T>;
+      const int64_t at = (image * g.H + h) * g.W * g.C + channel;
+      rows[i] = inside ? x.x + at : no_pixels<T>;
+      if constexpr (reads == Reads::normed_sum) residual_rows[i] = inside ? x.residual + at : no_pixels<T>;
       step[i] = inside ? g.C : 0;
     }
     for (int64_t c = 0; c < planes.width; c += vector_lanes<T>) {
       Vector<T> columns[reach][reach];  // B^T d, columns first
       Vector<T> mean{}, scale{}, shift{};
-      if constexpr (normed)
+      if constexpr (reads != Reads::image)
         mean = load_vector(x.mean + channel + c), scale = load_vector(x.scale + channel + c),
         shift = load_vector(x.shift + channel + c);
       int64_t w = -g.padding;
@@ -91,7 +95,10 @@ void transform_input(const ConvGeometry& g, const ConvInput<T>& x, int64_t begin
 #pragma GCC unroll 6
             for (int i = 0; i < reach; ++i) {
               in[i] = load_vector(rows[i] + w * step[i] + c);
-              if (normed && step[i] != 0) in[i] = at_least_zero<T>(multiply_add<T>(in[i] - mean, scale, shift));
+              if (reads == Reads::image || step[i] == 0) continue;
+              in[i] = multiply_add<T>(in[i] - mean, scale, shift);
+              if constexpr (reads == Reads::normed_sum) in[i] += load_vector(residual_rows[i] + w * step[i] + c);
+              in[i] = at_least_zero<T>(in[i]);
             }
           to_inputs<T>(in, 1, columns[j], 1);
         }
@@ -118,10 +125,12 @@ void transform_input(const ConvGeometry& g, const ConvInput<T>& x, int64_t begin
 template <class T>
 void transform_input(const ConvGeometry& g, const ConvInput<T>& x, int64_t begin, int64_t end, int64_t channel,
                      const Planes<T>& planes) {
-  if (x.mean)
-    transform_input<T, true>(g, x, begin, end, channel, planes);
+  if (x.residual)
+    transform_input<T, Reads::normed_sum>(g, x, begin, end, channel, planes);
+  else if (x.mean)
+    transform_input<T, Reads::normed>(g, x, begin, end, channel, planes);
   else
-    transform_input<T, false>(g, x, begin, end, channel, planes);
+    transform_input<T, Reads::image>(g, x, begin, end, channel, planes);
 }
 
 // y = or += A^T m A + bias (null: none), for the pixels [begin, end), the first of which is at y.
