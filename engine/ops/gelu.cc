@@ -1,8 +1,7 @@
 #include "engine/ops/gelu.h"
 
 #include "engine/core/thread_pool.h"
-#include "engine/ops/elementwise.h"
-#include "engine/ops/normal_distribution.h"
+#include "engine/ops/gelu_at.h"
 
 namespace parabola {
 namespace {
@@ -12,7 +11,7 @@ void forward(const ForwardArgs& args) {
   const T* x = args.inputs[0].data<T>();
   T* y = args.outputs[0].data<T>();
   parallel_for(args.inputs[0].shape.elements(), elementwise_grain, [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] = GeluAt<T>(x[i]).value;
+    each_gelu(end - begin, x + begin, [to = y + begin](auto where, const auto& gelu) { where.store(to, gelu.value); });
   });
 }
 
@@ -22,7 +21,14 @@ void backward(const BackwardArgs& args) {
   T* dx = args.input_gradients[0].data<T>();
   const bool accumulate = args.accumulates(0);
   parallel_for(args.inputs[0].shape.elements(), elementwise_grain, [=](int64_t begin, int64_t end) {
-    store_or_add(dx, accumulate, begin, end, [=](int64_t i) { return dy[i] * GeluAt<T>(x[i]).slope; });
+    const auto each = [&](const auto& store) {
+      each_gelu(end - begin, x + begin,
+                [=](auto where, const auto& gelu) { store(where, where.load(dy + begin) * gelu.slope); });
+    };
+    if (accumulate)
+      each([to = dx + begin](auto where, auto d) { where.store(to, where.load(to) + d); });
+    else
+      each([to = dx + begin](auto where, auto d) { where.store(to, d); });
   });
 }
 

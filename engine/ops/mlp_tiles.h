@@ -2,9 +2,8 @@
 #pragma once
 #include "engine/blas/gemm.h"
 #include "engine/core/thread_pool.h"
-#include "engine/ops/elementwise.h"
+#include "engine/ops/gelu_at.h"
 #include "engine/ops/mlp_kernels.h"
-#include "engine/ops/normal_distribution.h"
 
 namespace parabola::mlp_kernels {
 
@@ -28,30 +27,19 @@ void tile(int64_t rows, int64_t columns, int64_t depth, const T* a, const Panels
 }
 
 // From u, the hidden values before gelu: h = gelu(u), where wanted, and in place of h's gradient u's, where there is
-// one. h may be u itself. Backward's u comes from main memory, too late if it is not asked for early.
+// one. h may be u itself.
 template <class T>
 void through_gelu(int64_t count, const T* u, T* h, T* gradient) {
-  constexpr int64_t piece = 256 / sizeof(T), line = 64 / sizeof(T), ahead = 8192 / sizeof(T);
-  const auto each = [&](const auto& at) __attribute__((always_inline)) {
-    int64_t i = 0;
-    for (; i + piece <= count; i += piece) {
-      if (gradient)
-        for (int64_t j = 0; j < piece; j += line) __builtin_prefetch(u + i + ahead + j);
-      PARABOLA_INDEPENDENT
-      for (int64_t j = i; j < i + piece; ++j) at(j);
-    }
-    for (; i < count; ++i) at(i);
-  };
   if (gradient && h) {
-    each([=](int64_t i) {
-      const GeluAt<T> gelu(u[i]);
-      gradient[i] = gradient[i] * gelu.slope;
-      h[i] = gelu.value;
+    each_gelu(count, u, [=](auto where, const auto& gelu) {
+      where.store(gradient, where.load(gradient) * gelu.slope);
+      where.store(h, gelu.value);
     });
   } else if (gradient) {
-    each([=](int64_t i) { gradient[i] = gradient[i] * GeluAt<T>(u[i]).slope; });
+    each_gelu(count, u,
+              [=](auto where, const auto& gelu) { where.store(gradient, where.load(gradient) * gelu.slope); });
   } else {
-    each([=](int64_t i) { h[i] = GeluAt<T>(u[i]).value; });
+    each_gelu(count, u, [=](auto where, const auto& gelu) { where.store(h, gelu.value); });
   }
 }
 
