@@ -19,8 +19,8 @@ Tiles even_tiles(int64_t count, int64_t limit, int64_t step) {
   return {count, pieces == 1 ? std::max<int64_t>(1, count) : std::min(limit, (size + step - 1) / step * step)};
 }
 
-// C [m, n] strip by strip, each of kernel_rows rows, the last ones of fewer: of a strip's rows all columns at once, so
-// that its part of A stays in the first level of cache, B's panels pass through it, and C is written row by row.
+// C [m, n] strip by strip, each of kernel_rows rows, the last ones of fewer: of a strip's rows all n columns at once,
+// so that its part of A stays in the first level of cache, B's panels pass through it, and C is written row by row.
 // panel_of_b(j) has the rows of B's panel from column j on.
 template <class T, class RowOfA, class PanelOfB>
 void strips(int64_t m, int64_t n, const Inner& inner, const RowOfA& row_of_a, const PanelOfB& panel_of_b, T* c,
@@ -265,6 +265,7 @@ void tile_product(int64_t m, int64_t n, const Patches<T>& a, const Panels<T>& b,
   const PatchRows<T> rows{a, m};
   each_depth<T>(a.columns(), c, stride, accumulate, bias, [&](int64_t begin, int64_t depth, const Start<T>& start) {
     rows.each_block(begin, depth, [&](int64_t, int64_t, const Inner& inner, const auto& row) {
+      // By groups of columns: strips that all went through a wide B would bring it from the last level each time.
       for (int64_t group = 0; group < n; group += group_panels * panel_columns<T>)
         strips(
             m, std::min(group_panels * panel_columns<T>, n - group), inner, row,

@@ -16,7 +16,7 @@ template <class T>
 constexpr int64_t max_depth = 1024 / sizeof(T);
 
 // Sums kept in registers: `rows` x `vectors` of them, beside one row of B and one broadcast element of A. Six rows,
-// since each has a pointer, and x86-64 has 15 registers for these.
+// since each has a pointer (but by columns), and x86-64 has 15 registers for these.
 constexpr int kernel_rows = 6;
 constexpr int kernel_vectors = many_registers ? 4 : 2;
 // Where C is narrower than a panel, there is room for more sums, in whose shadow the reloading of pointers passes.
@@ -45,7 +45,8 @@ template <class T, int half = vector_lanes<T> / 2>
   }
 }
 
-// Panels of B packed at once: together, at most 256 KiB, they stay in the second level of cache. They lie some elements
+// Panels of B that are packed, or, packed before, multiplied at once: together, at most 256 KiB, they stay in the
+// second level of cache. They lie some elements
 // apart, so that a row of B is not spread over the same set of the first level.
 constexpr int64_t group_panels = many_registers ? 4 : 16;
 template <class T>

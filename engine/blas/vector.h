@@ -92,6 +92,16 @@ template <class T>
   return value;
 }
 
+#if defined(__AVX512F__)
+// In every lane: the smaller and the larger of two, the second where one is no number; of a table of 32 floats in two
+// registers that one whose number is in the lowest five bits.
+[[gnu::always_inline]] inline Vector<float> smaller(Vector<float> x, Vector<float> y) { return _mm512_min_ps(x, y); }
+[[gnu::always_inline]] inline Vector<float> larger(Vector<float> x, Vector<float> y) { return _mm512_max_ps(x, y); }
+[[gnu::always_inline]] inline Vector<float> look_up(Vector<float> low, Vector<float> high, Vector<float> numbers) {
+  return _mm512_permutex2var_ps(low, _mm512_castps_si512(numbers), high);
+}
+#endif
+
 // x * y + sum, rounded once. clang makes one instruction of the expression; g++ does so of a loop, but not of one
 // within others that are unrolled, so x86-64's are named.
 template <class T>

@@ -15,9 +15,8 @@ Conv2dOptions conv3x3(int in, int out, int stride) {
   return {.in = in, .out = out, .kernel = 3, .stride = stride, .padding = 1, .bias = false};
 }
 
-// Option A: every second row and column, new channels zero. No parameters.
+// Option A, where a block changes the shape: every second row and column, new channels zero. No parameters.
 Tensor shortcut_a(const Tensor& x, int in, int out, int stride) {
-  if (stride == 1 && in == out) return x;
   const Tensor thinned = slice(slice(x, 1, 0, x.shape()[1], stride), 2, 0, x.shape()[2], stride);
   const int64_t before = (out - in) / 2, after = out - in - before;
   return pad(thinned, {0, 0, 0, before}, {0, 0, 0, after});
@@ -46,8 +45,9 @@ class BasicBlock final : public Module {
     add("conv2", conv2_);
     add("bn2", bn2_);
   }
-  // Returns what `next` (null: none) reads. The sum that ends a block is kept nowhere where the next one's conv1 makes
-  // it, but its residual then is: this pays where that is this block's own input, kept anyway since conv1 reads it.
+  // Returns what `next` (null: none) reads. The sum that ends a block need not be kept where the next one's conv1 makes
+  // it, but its residual then must: this pays where that is this block's own input, kept anyway since conv1 reads it
+  // and its checkpoint begins with it (so the next block's can be replayed too).
   BlockInput run(BlockInput input, const BasicBlock* next) {
     if (input.norm && !conv1_.has_inside(*input.norm)) input = {input.made()};
     const bool leaves = !input.norm && keeps_shape() && next && next->keeps_shape() && next->conv1_.has_inside(bn2_);
@@ -65,7 +65,7 @@ class BasicBlock final : public Module {
     Tensor y = input.norm ? conv1_.of_normed(std::move(input.x), *input.norm, input.residual, &x) : conv1_(x);
     input = {};  // a policy may drop what it was, from now on
     y = conv2_.of_normed(std::move(y), bn1_);
-    return {std::move(y), &bn2_, shortcut_a(x, in_, out_, stride_)};
+    return {std::move(y), &bn2_, keeps_shape() ? x : shortcut_a(x, in_, out_, stride_)};
   }
   bool keeps_shape() const { return stride_ == 1 && in_ == out_; }
   void fold_own() override {

@@ -90,16 +90,23 @@ TEST_CASE("gemm: a tile's product is right for every size, transposition and str
                                 {7, 193, 20},
                                 {5, 6, 289},
                                 {3, 50, 513},
+                                {29, 269, 31},  // packed strips, and few columns after the last group of panels
                                 {3, 4, 0},
                                 {0, 4, 3},
                                 {4, 0, 3}}) {
     for (int flags = 0; flags < 8; ++flags) check({m, n, k, (flags & 1) != 0, (flags & 2) != 0, (flags & 4) != 0, 3});
   }
+  for (const int64_t n : {77, 269}) check({29, n, 31, true, false, false, 1100});  // packed strips of a transposed A
 }
 
 TEST_CASE_TEMPLATE("gemm: patches and panels give the bits of factors", T, float, double) {
-  for (const auto& size :
-       {std::array<int64_t, 3>{13, 16, 16}, {32, 48, 16}, {9, 80, 16}, {8, 7, 16}, {32, 64, 64}, {5, 20, 33}}) {
+  for (const auto& size : {std::array<int64_t, 3>{13, 16, 16},
+                           {32, 48, 16},
+                           {9, 80, 16},
+                           {8, 7, 16},
+                           {32, 64, 64},
+                           {5, 20, 33},
+                           {9, 333, 40}}) {
     const int64_t m = size[0], n = size[1], k = size[2];
     const std::vector<T> a = numbers<T>(m * k, 1), b = numbers<T>(n * k, 2);
     std::vector<T> expected(static_cast<size_t>(m * n)), c = expected;

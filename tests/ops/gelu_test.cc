@@ -6,6 +6,7 @@
 #include <limits>
 #include <numbers>
 
+#include "engine/ops/normal_distribution.h"
 #include "engine/ops/reduce.h"
 #include "engine/tape/tape.h"
 #include "tests/ops/harness.h"
@@ -52,6 +53,16 @@ TEST_CASE(
     const double density = std::exp(-at * at / 2) / std::sqrt(2 * std::numbers::pi);
     REQUIRE(std::abs(y.at(static_cast<int64_t>(i)) - at * distribution) <= 1.1e-7 * std::abs(at));
     REQUIRE(std::abs(dx.at(static_cast<int64_t>(i)) - (distribution + at * density)) <= 2.5e-7);
+  }
+}
+
+TEST_CASE("gelu value by value in single precision: the same bounds, whichever form the vectors of this machine take") {
+  for (double x = -12; x <= 12; x += 0.001) {
+    const GeluAt<float> gelu(static_cast<float>(x));
+    const double at = static_cast<float>(x), distribution = std::erfc(-at / std::sqrt(2)) / 2;
+    const double density = std::exp(-at * at / 2) / std::sqrt(2 * std::numbers::pi);
+    REQUIRE(std::abs(static_cast<double>(gelu.value) - at * distribution) <= 1.1e-7 * std::abs(at));
+    REQUIRE(std::abs(static_cast<double>(gelu.slope) - (distribution + at * density)) <= 2.5e-7);
   }
 }
 
