@@ -169,6 +169,10 @@ def render_models(m):
         multiply-adds of the definitions; 3x3 convolutions of stride 1, but for the first layer's, take a quarter of them
         (Winograd's algorithm), so those shares may be above 100%.""")
     yield speeds(m, SPEED.__getitem__)
+    yield prose("""How far apart the two are depends on the processor. On 2 cores of Zen 4 (one 512-bit multiply-add a cycle;
+        Intel's and Zen 5's have two) commit aadffe9 of 2026-11-27 had reached 1.74 times PyTorch 1.13's speed on
+        resnet20, 1.78 on qresnet14, 1.91 on convnext_cifar and 1.11 on qmlp, but 2.07 on quadranet_cifar and 2.54 with
+        adapters, below their floors; later commits were not measured there.""")
 
 
 def render_profiles(m):
