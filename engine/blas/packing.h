@@ -46,8 +46,8 @@ template <class T, int half = vector_lanes<T> / 2>
 }
 
 // Panels of B that are packed, or, packed before, multiplied at once: together, at most 256 KiB, they stay in the
-// second level of cache. They lie some elements
-// apart, so that a row of B is not spread over the same set of the first level.
+// second level of cache. They lie some elements apart, so that a row of B is not spread over the same set of the first
+// level.
 constexpr int64_t group_panels = many_registers ? 4 : 16;
 template <class T>
 constexpr int64_t panel_distance = (max_depth<T> + 1) * panel_columns<T>;

@@ -48,8 +48,8 @@ inline const TailTable& tail_table() {
   return table;
 }
 
-// gelu at 16 values, and how it changes there, as GeluAt has it for one. Beyond |x| = 5.9, where Q is 2e-9, both stay
-// what they are there: gelu -1e-8 below it, its slope -6e-8.
+// gelu at 16 values, and how it changes there, as GeluAt has it for one. Beyond |x| = 5.9 Q stays the 2e-9 that it is
+// there: gelu is 1e-8 below 0, or below x where x's own rounding shows that; its slope is 6e-8 below 0 or above 1.
 struct GeluAtVector {
   Vector<float> value, slope;
   [[gnu::always_inline]] GeluAtVector(Vector<float> x, const TailTable& table) {
