@@ -20,6 +20,7 @@ constexpr int spin_rounds = 2000;
 constexpr std::chrono::microseconds stall(30);  // without processor time within a task, after which a worker is moved
 constexpr int64_t large_job = 16;               // tasks; what packs weights or adds up parts has fewer
 thread_local int current_worker = -1;           // inside of a task: who runs it
+thread_local int64_t likely_next = -1;          // and which task comes next
 
 inline void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -98,8 +99,9 @@ struct ThreadPool::State {
       // Read only now: the job cannot end before the claimed task has, so all this is the claimed task's.
       try {
         const int64_t count = tasks.load(std::memory_order_relaxed), left = left_in(t);
-        const int64_t task = downwards.load(std::memory_order_relaxed) ? begin_of(count, share) + left - 1
-                                                                       : begin_of(count, share + 1) - left;
+        const bool down = downwards.load(std::memory_order_relaxed);
+        const int64_t task = down ? begin_of(count, share) + left - 1 : begin_of(count, share + 1) - left;
+        likely_next = left == 1 ? -1 : down ? task - 1 : task + 1;
         (*body.load(std::memory_order_relaxed))(task, worker);
       } catch (...) {
         std::lock_guard lock(mutex);
@@ -152,12 +154,19 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>(std::max(1,
 
 ThreadPool::~ThreadPool() = default;
 
+int64_t ThreadPool::next_task() { return likely_next; }
+
 int ThreadPool::threads() const { return static_cast<int>(state_->threads.size()); }
 
 void ThreadPool::run_tasks(int64_t tasks, TaskRef body) {
   State& s = *state_;
   if (tasks <= 1 || s.workers.empty() || current_worker >= 0) {
-    for (int64_t task = 0; task < tasks; ++task) body(task, std::max(0, current_worker));
+    const int64_t outer = likely_next;
+    for (int64_t task = 0; task < tasks; ++task) {
+      likely_next = task + 1 < tasks ? task + 1 : -1;
+      body(task, std::max(0, current_worker));
+    }
+    likely_next = outer;
     return;
   }
   PARABOLA_ASSERT(tasks < int64_t{1} << State::task_bits);

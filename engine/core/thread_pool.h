@@ -43,6 +43,10 @@ class ThreadPool {
     run_tasks(tasks, TaskRef(body));
   }
 
+  // Inside of a task: the one that this thread goes on with, unless another thread takes it, for those that fetch it
+  // ahead; -1 where it is not known.
+  static int64_t next_task();
+
  private:
   void run_tasks(int64_t tasks, TaskRef body);
   struct State;

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <numeric>
 #include <set>
 #include <stdexcept>
@@ -58,6 +59,27 @@ TEST_CASE("thread pool: what tasks wrote is there when run() returns, and the ne
   for (int job = 0; job < 500; ++job)
     pool.run(100, [&](int64_t task, int) { values[static_cast<size_t>(task)] += task; });
   for (int64_t task = 0; task < 100; ++task) CHECK(values[static_cast<size_t>(task)] == 500 * task);
+}
+
+TEST_CASE("thread pool: a task is told which one its thread goes on with, where nobody helps") {
+  for (int threads : {1, 2}) {
+    ThreadPool pool(threads);
+    for (int64_t tasks : {1, 5, 40, 40}) {
+      std::vector<std::vector<int64_t>> ran(static_cast<size_t>(threads)), told(static_cast<size_t>(threads));
+      pool.run(tasks, [&](int64_t task, int worker) {
+        ran[static_cast<size_t>(worker)].push_back(task);
+        told[static_cast<size_t>(worker)].push_back(ThreadPool::next_task());
+      });
+      for (size_t worker = 0; worker < ran.size(); ++worker) {
+        for (size_t i = 0; i < ran[worker].size(); ++i) {
+          const int64_t next = told[worker][i];
+          CHECK(next < tasks);
+          if (threads == 1) CHECK(next == (i + 1 < ran[worker].size() ? ran[worker][i + 1] : -1));
+          if (next >= 0) CHECK(std::abs(next - ran[worker][i]) == 1);
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("thread pool: a thread begins with its share, up and down in turn, and then helps one that is stuck") {

@@ -21,8 +21,8 @@ class Backward {
     first_factor_sum_ = 1 + (wants(input_weight) ? linear_.taps : 0);  // the bias has the first
     sums_size_ = first_factor_sum_ + (wants(input_a) || wants(input_b) ? factors_.planes * factors_.taps : 0);
     sums_ = take_vectors<T>(scratch, cut_.groups * cut_.blocks * sums_size_);
-    tiles_size_ = tile_.vectors() + linear_.planes * linear_.plane_size() + factors_.planes * factors_.plane_size();
-    tiles_ = take_vectors<T>(scratch, thread_pool().threads() * tiles_size_);
+    tiles_.take(tile_.vectors() + linear_.planes * linear_.plane_size() + factors_.planes * factors_.plane_size(),
+                scratch);
     workspace_ = scratch.bytes();
   }
   size_t workspace() const { return workspace_; }
@@ -33,9 +33,10 @@ class Backward {
       for (const int input : {input_a, input_b})
         if (factors_) factors_.pack(args.inputs[static_cast<size_t>(input)], cut_, block, input - input_a, 2);
     });
-    clear<T>(tiles_, thread_pool().threads() * tiles_size_);
-    cut_.each_piece(
-        [&](Piece piece, Piece next, int worker) { run_piece(args, piece, next, tiles_ + worker * tiles_size_); });
+    tiles_.begin();
+    cut_.each_piece([&](Piece piece, const Upcoming& upcoming, int worker) {
+      run_piece(args, piece, upcoming, tiles_.of(worker));
+    });
     thread_pool().run(cut_.blocks, [&](int64_t block, int) {
       combine(args, input_bias, block, 0, 0, 1);
       combine(args, input_weight, block, 0, 1, linear_.taps);
@@ -48,24 +49,23 @@ class Backward {
  private:
   bool wants(int input) const { return wanted_ >> input & 1; }
 
-  void run_piece(const BackwardArgs& args, Piece piece, Piece next, Vector<T>* tile) const {
+  void run_piece(const BackwardArgs& args, Piece piece, const Upcoming& upcoming, Vector<T>* tile) const {
     const ConvGeometry& g = problem_.any();
     const int64_t inputs = g.H * g.W, outputs = g.image_pixels();
-    const auto slice = [&](const TensorView& view, Piece p, int64_t pixels) {
-      return ChannelSlice<T>(view, cut_, p.block, p.image * pixels);
+    const auto slice = [&](const TensorView& view, int64_t pixels) {
+      return ChannelSlice<T>(view, cut_, piece.block, piece.image * pixels);
     };
-    const auto x_of = [&](Piece p) { return slice(args.inputs[input_x], p, inputs); };
-    const auto dx_of = [&](Piece p) { return slice(args.input_gradients[input_x], p, inputs); };
-    const auto dy_of = [&](Piece p) { return slice(args.output_gradients[0], p, outputs); };
-    Ahead<T> ahead(inputs / pixel_lanes);
-    ahead.read(x_of(next), inputs);
-    ahead.read(dy_of(next), outputs);
-    ahead.write(dx_of(next), inputs);
+    const TensorView &x_view = args.inputs[input_x], &dx_view = args.input_gradients[input_x],
+                     &dy_view = args.output_gradients[0];
+    Ahead<T> ahead(upcoming, inputs / pixel_lanes);
+    ahead.read(x_view, inputs);
+    ahead.read(dy_view, outputs);
+    ahead.write(dx_view, inputs);
 
     Vector<T>*of_linear = tile + tile_.vectors(), *of_factors = of_linear + linear_.planes * linear_.plane_size();
     Vector<T>* sums = sums_ + cut_.sum_of(piece) * sums_size_;
     if (cut_.starts_sum(piece)) clear<T>(sums, sums_size_);
-    const ChannelSlice<T> x = x_of(piece), dx = dx_of(piece), dy = dy_of(piece);
+    const ChannelSlice<T> x = slice(x_view, inputs), dx = slice(dx_view, inputs), dy = slice(dy_view, outputs);
     if (x && (factors_ || !in_one_pass(linear_, x))) fill_tile(x, g.H, g.W, tile_, tile);
     if (linear_) fill_tile(dy, g.Ho, g.Wo, linear_.tables.gradient, of_linear);
     if (factors_) fill_products(args, piece, dy, tile, of_factors);
@@ -151,8 +151,9 @@ class Backward {
   uint64_t wanted_;
   bool kept_, needs_a_ = false, needs_b_ = false;
   Part<T> linear_, factors_;
-  Vector<T>*sums_ = nullptr, *tiles_ = nullptr;  // weight gradients [group][block][filter, tap]; tiles of each thread
-  int64_t first_factor_sum_ = 0, sums_size_ = 0, tiles_size_ = 0;
+  Tiles<T> tiles_;
+  Vector<T>* sums_ = nullptr;  // weight gradients [group][block][filter, tap]
+  int64_t first_factor_sum_ = 0, sums_size_ = 0;
   size_t workspace_ = 0;
 };
 

@@ -11,7 +11,7 @@ class Forward {
       : problem_(problem), cut_(problem.any()), tile_(input_tile(problem)) {
     if (problem.linear) linear_.take(problem, *problem.linear, 1, false, scratch);
     if (problem.quadratic) factors_.take(problem, *problem.quadratic, 2 * problem.rank, false, scratch);
-    tiles_ = take_vectors<T>(scratch, thread_pool().threads() * tile_.vectors());
+    tiles_.take(tile_.vectors(), scratch);
     workspace_ = scratch.bytes();
   }
   size_t workspace() const { return workspace_; }
@@ -22,24 +22,24 @@ class Forward {
       for (const int input : {input_a, input_b})
         if (factors_) factors_.pack(args.inputs[static_cast<size_t>(input)], cut_, block, input - input_a, 2);
     });
-    clear<T>(tiles_, thread_pool().threads() * tile_.vectors());
-    cut_.each_piece(
-        [&](Piece piece, Piece next, int worker) { run_piece(args, piece, next, tiles_ + worker * tile_.vectors()); });
+    tiles_.begin();
+    cut_.each_piece([&](Piece piece, const Upcoming& upcoming, int worker) {
+      run_piece(args, piece, upcoming, tiles_.of(worker));
+    });
   }
 
  private:
-  void run_piece(const ForwardArgs& args, Piece piece, Piece next, Vector<T>* tile) const {
+  void run_piece(const ForwardArgs& args, Piece piece, const Upcoming& upcoming, Vector<T>* tile) const {
     const ConvGeometry& g = problem_.any();
     const int64_t inputs = g.H * g.W, outputs = g.image_pixels();
-    const auto x_of = [&](Piece p) { return ChannelSlice<T>(args.inputs[input_x], cut_, p.block, p.image * inputs); };
-    const auto y_of = [&](Piece p) { return ChannelSlice<T>(args.outputs[0], cut_, p.block, p.image * outputs); };
     const Links pixels = (linear_ ? linear_ : factors_).tables.forward.lanes;
-    Ahead<T> ahead(static_cast<int64_t>(pixels.size()) / pixel_lanes);
-    ahead.read(x_of(next), inputs);
-    ahead.write(y_of(next), outputs);
+    Ahead<T> ahead(upcoming, static_cast<int64_t>(pixels.size()) / pixel_lanes);
+    ahead.read(args.inputs[input_x], inputs);
+    ahead.write(args.outputs[0], outputs);
 
-    fill_tile(x_of(piece), g.H, g.W, tile_, tile);
-    const ChannelSlice<T> y = y_of(piece), bias(args.inputs[input_bias], cut_, piece.block);
+    const ChannelSlice<T> x(args.inputs[input_x], cut_, piece.block, piece.image * inputs),
+        y(args.outputs[0], cut_, piece.block, piece.image * outputs), bias(args.inputs[input_bias], cut_, piece.block);
+    fill_tile(x, g.H, g.W, tile_, tile);
     const Vector<T> shift = bias ? bias[0] : Vector<T>{}, scale = broadcast(static_cast<T>(problem_.scale));
     for (size_t group = 0; group < pixels.size(); group += pixel_lanes) {
       ahead.step();
@@ -82,7 +82,7 @@ class Forward {
   Cut<T> cut_;
   Tile tile_;
   Part<T> linear_, factors_;
-  Vector<T>* tiles_ = nullptr;  // one a thread
+  Tiles<T> tiles_;
   size_t workspace_ = 0;
 };
 

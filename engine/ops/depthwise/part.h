@@ -25,6 +25,28 @@ void fill_tile(const ChannelSlice<T>& image, int64_t rows, int64_t columns, cons
   }
 }
 
+// The tiles of each thread, whose margins stay zero from one piece to the next; a thread clears its own ones, which so
+// lie in its caches.
+template <class T>
+class Tiles {
+ public:
+  void take(int64_t vectors, Scratch& scratch) {
+    size_ = vectors;
+    tiles_ = take_vectors<T>(scratch, thread_pool().threads() * size_);
+  }
+  void begin() { cleared_.assign(static_cast<size_t>(thread_pool().threads()), 0); }
+  Vector<T>* of(int worker) {
+    Vector<T>* tiles = tiles_ + worker * size_;
+    if (char& cleared = cleared_[static_cast<size_t>(worker)]; !cleared) clear<T>(tiles, size_), cleared = 1;
+    return tiles;
+  }
+
+ private:
+  Vector<T>* tiles_ = nullptr;
+  int64_t size_ = 0;
+  std::vector<char> cleared_;
+};
+
 template <class T>
 struct Part {
   int64_t planes = 0, taps = 0, columns = 0;  // columns: taps in a kernel row

@@ -14,18 +14,36 @@ struct Piece {
   int64_t image, block;  // block: the number of the vector of channels
 };
 
-// A task is a group of images times a chunk of blocks. Fixed by the shape, since a group's pieces add up their weight
-// gradients before they meet those of the other groups.
+// Neighbouring blocks of one image; none: empty.
+struct Chunk {
+  int64_t image = 0, first = 0, end = 0;
+  int64_t blocks() const { return end - first; }
+};
+
+// What a task will work on later, to be fetched meanwhile: of the pixels of a chunk the part `part` of `parts`.
+struct Upcoming {
+  Chunk chunk;
+  int64_t part, parts;
+};
+
+// A task is a group of images times a chunk of blocks. The groups are fixed by the shape, since a group's pieces add up
+// their weight gradients before they meet those of the other groups; the chunks have no influence on any result.
 template <class T>
 struct Cut {
   explicit Cut(const ConvGeometry& g) : images(g.N), channels(g.C) {
-    // Enough tasks to keep many threads busy, few enough sums of weight gradients (one for each group and block) that
-    // they stay in the cache.
-    constexpr int64_t wanted_tasks = 64, wanted_sums = 128;
+    // Few enough sums of weight gradients (one for each group and block) that they stay in the cache.
+    constexpr int64_t wanted_sums = 128;
     blocks = parts(channels, vector_lanes<T>);
     images_in_group = std::max<int64_t>(1, parts(images, std::max<int64_t>(1, wanted_sums / blocks)));
     groups = parts(images, images_in_group);
-    blocks_in_chunk = std::max<int64_t>(1, blocks * groups / wanted_tasks);
+    // Memory delivers what lies side by side twice as fast as vectors some channels apart, so a chunk is as many blocks
+    // as leave enough tasks to balance and, of x, dx and dy and of this image and the next, stay in the second level of
+    // cache.
+    constexpr int64_t tasks_of_thread = 4, cache_bytes = 768 << 10;
+    const int64_t block_bytes = 2 * 3 * std::max(g.H * g.W, g.image_pixels()) * vector_bytes;
+    const int64_t for_balance = blocks * groups / (tasks_of_thread * thread_pool().threads());
+    const int64_t in_cache = cache_bytes / std::max<int64_t>(1, block_bytes);
+    blocks_in_chunk = std::clamp<int64_t>(std::min(for_balance, in_cache), 1, blocks);
     chunks = parts(blocks, blocks_in_chunk);
   }
   static int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
@@ -39,20 +57,27 @@ struct Cut {
   int64_t sum_of(Piece piece) const { return piece.image / images_in_group * blocks + piece.block; }
   bool starts_sum(Piece piece) const { return piece.image % images_in_group == 0; }
 
-  // Calls body(piece, next, worker) for all pieces on all threads, image by image within a task, so that blocks which
-  // lie side by side in memory follow one another. `next` is the task's next piece (at its end, the last one again).
+  // Calls body(piece, upcoming, worker) for all pieces on all threads, image by image within a task. While it works on
+  // a chunk's pieces a thread is told of equal parts of its next chunk.
   template <class Body>
   void each_piece(Body&& body) const {
     thread_pool().run(groups * chunks, [&](int64_t task, int worker) {
-      const Piece first{task / chunks * images_in_group, task % chunks * blocks_in_chunk};
-      const Piece end{std::min(images, first.image + images_in_group), std::min(blocks, first.block + blocks_in_chunk)};
-      for (Piece piece = first; piece.image < end.image;) {
-        Piece next{piece.image, piece.block + 1};
-        if (next.block == end.block) next = {piece.image + 1, first.block};
-        body(piece, next.image < end.image ? next : piece, worker);
-        piece = next;
+      const Chunk first = first_chunk(task);
+      const int64_t end = std::min(images, first.image + images_in_group), next_task = ThreadPool::next_task();
+      for (Chunk chunk = first; chunk.image < end;) {
+        const Chunk next{chunk.image + 1, chunk.first, chunk.end};
+        const Chunk upcoming = next.image < end ? next : next_task >= 0 ? first_chunk(next_task) : Chunk{};
+        for (int64_t block = chunk.first; block < chunk.end; ++block)
+          body(Piece{chunk.image, block}, Upcoming{upcoming, block - chunk.first, chunk.blocks()}, worker);
+        chunk = next;
       }
     });
+  }
+
+ private:
+  Chunk first_chunk(int64_t task) const {
+    const int64_t first = task % chunks * blocks_in_chunk;
+    return {task / chunks * images_in_group, first, std::min(blocks, first + blocks_in_chunk)};
   }
 };
 
@@ -97,43 +122,60 @@ class ChannelSlice {
   int64_t channels_ = 0, count_ = 0;
 };
 
-// Fetches the next piece from memory while the present one is worked on, which hides most of the memory's latency: the
-// pixels of a piece lie C elements apart, too far for the processor to foresee.
+// Fetches what is upcoming from memory while the present piece is worked on, which hides most of the memory's latency:
+// the pixels of a piece lie C elements apart, too far for the processor to foresee.
 template <class T>
 class Ahead {
  public:
-  explicit Ahead(int64_t steps) : steps_(std::max<int64_t>(1, steps)) {}
-  void read(const ChannelSlice<T>& slice, int64_t pixels) { add(slice, pixels, false); }
-  void write(const ChannelSlice<T>& slice, int64_t pixels) { add(slice, pixels, true); }
+  Ahead(const Upcoming& upcoming, int64_t steps) : upcoming_(upcoming), steps_(std::max<int64_t>(1, steps)) {}
+  // Of a tensor of so many pixels an image.
+  void read(const TensorView& view, int64_t pixels) { add(view, pixels, false); }
+  void write(const TensorView& view, int64_t pixels) { add(view, pixels, true); }
 
   // One of about `steps` equal parts.
   void step() {
     for (int i = 0; i < count_; ++i) {
       Stream& s = streams_[static_cast<size_t>(i)];
-      const int64_t pixels = std::min(s.pixels, s.pixels_in_step);
-      s.pixels -= pixels;
-      if (s.writes) {
-#pragma GCC unroll 4
-        for (int64_t pixel = 0; pixel < pixels; ++pixel, s.at += s.step) __builtin_prefetch(s.at, true, 2);
-      } else {
-#pragma GCC unroll 4
-        for (int64_t pixel = 0; pixel < pixels; ++pixel, s.at += s.step) __builtin_prefetch(s.at, false, 2);
-      }
+      const int64_t vectors = std::min(s.vectors, s.in_step);
+      s.vectors -= vectors;
+      if (s.writes)
+        fetch<true>(s, vectors);
+      else
+        fetch<false>(s, vectors);
     }
   }
 
  private:
+  // Runs of vectors that lie side by side: the chunk's of a pixel or, where these are all that there are, all pixels'.
   struct Stream {
     const T* at;
-    int64_t step, pixels, pixels_in_step;
+    int64_t vectors, in_step;          // left, and in a step
+    int64_t in_run, left_in_run, gap;  // gap: elements from a run's end to the next one
     bool writes;
   };
-  void add(const ChannelSlice<T>& slice, int64_t pixels, bool writes) {
-    if (slice)
-      streams_[static_cast<size_t>(count_++)] = {slice.data(), slice.step(), pixels, pixels / steps_ + 1, writes};
+  template <bool writes>
+  static void fetch(Stream& s, int64_t vectors) {
+    while (vectors > 0) {
+      const int64_t run = std::min(vectors, s.left_in_run);
+#pragma GCC unroll 4
+      for (int64_t i = 0; i < run; ++i) __builtin_prefetch(s.at + i * vector_lanes<T>, writes, 2);
+      s.at += run * vector_lanes<T>, s.left_in_run -= run, vectors -= run;
+      if (s.left_in_run == 0) s.at += s.gap, s.left_in_run = s.in_run;
+    }
+  }
+  void add(const TensorView& view, int64_t pixels, bool writes) {
+    const auto [chunk, part, parts] = upcoming_;
+    if (!view || chunk.blocks() == 0) return;
+    const int64_t channels = view.shape[3], begin = pixels * part / parts, end = pixels * (part + 1) / parts;
+    const int64_t vectors = (end - begin) * chunk.blocks(), gap = channels - chunk.blocks() * vector_lanes<T>;
+    const int64_t in_run = gap == 0 ? vectors : chunk.blocks();
+    const T* first = view.data<T>() + (chunk.image * pixels + begin) * channels + chunk.first * vector_lanes<T>;
+    streams_[static_cast<size_t>(count_++)] = {first, vectors, Cut<T>::parts(vectors, steps_), in_run, in_run,
+                                               gap,   writes};
   }
   std::array<Stream, 3> streams_{};  // x, dy and dx are the most
   int count_ = 0;
+  Upcoming upcoming_;
   int64_t steps_;
 };
 
