@@ -129,6 +129,12 @@ TEST_CASE("quadratic_conv2d") {
   check({"a frozen linear term", {2, 5, 4, 3}, {4, 3, 3, 3}, {2, 4, 3, 3, 3}, {same, same}, {1, 0, 0, 1, 1}});
   check({"Winograd's algorithm for both", {2, 5, 6, 16}, {16, 3, 3, 16}, {2, 16, 3, 3, 16}, {same, same}});
   check({"for the factors alone", {2, 6, 5, 16}, {16, 1, 1, 16}, {1, 16, 3, 3, 16}, {{}, same}});
+  check({"for the factors alone, in long rows", {1, 5, 138, 16}, {16, 1, 1, 16}, {1, 16, 3, 3, 16}, {{}, same}});
+  check({"for the linear term alone, in long rows",
+         {1, 4, 138, 16},
+         {16, 3, 3, 16},
+         {1, 16, 3, 3, 16},
+         {same, {1, 3, 3}}});
   check({"for the linear term alone", {1, 8, 7, 16}, {16, 3, 3, 16}, {1, 16, 3, 3, 16}, {same, {1, 3, 3}}});
   check({"for stacked factors alone", {1, 4, 5, 16}, {8, 3, 3, 16}, {1, 8, 3, 3, 16}, {same, same}});
   check({"factors alone: an adapter on the first layer",

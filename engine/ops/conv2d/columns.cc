@@ -91,13 +91,13 @@ Sampling backward_sampling(const ConvGeometry& g, int64_t row, int64_t column) {
 PixelTiles::PixelTiles(const Sampling& sampling, int64_t depth, int64_t side)
     : images(sampling.images), grid(sampling.grid()) {
   const int64_t width = sampling.columns.grid;
-  const int64_t limit = side == 1
-                            ? std::clamp<int64_t>((1 << 16) / std::max<int64_t>(1, depth), 64, 256)
-                            : std::clamp<int64_t>((1 << 16) / depth, std::max<int64_t>(256, side * width), max_tile);
+  const int64_t wanted = (1 << 16) / std::max<int64_t>(1, depth), windows = side * width;
+  const int64_t limit =
+      side == 1 ? std::clamp<int64_t>(wanted, 64, 256) : std::max(windows, std::clamp<int64_t>(wanted, 256, max_tile));
   images_per_tile = std::max<int64_t>(1, limit / std::max<int64_t>(1, grid));
   parts = std::max<int64_t>(1, (grid + limit - 1) / limit);
   size = images_per_tile > 1 ? images_per_tile * grid : (grid + parts - 1) / parts;
-  if (parts > 1 && side * width <= limit) {  // whole rows
+  if (parts > 1 && windows <= limit) {  // whole rows
     const int64_t rows = std::min(limit / width, (size + width - 1) / width + side - 1) / side * side;
     size = rows * width;
     parts = (grid + size - 1) / size;
@@ -139,6 +139,7 @@ Factor<T> write_patches(const Sampling& s, const T* source, int64_t channel, int
 template <class T>
 TilePatches<T>::TilePatches(const Sampling& s, const T* source, int64_t channel, int64_t channels, int64_t begin,
                             int64_t end, T* strip) {
+  PARABOLA_ASSERT(end - begin <= PixelTiles::max_tile);
   const SampledAxis &down = s.rows, &across = s.columns;
   const int64_t width = extent(across, across.grid), row_elements = width * channels;
   int64_t strip_pixels = 0;

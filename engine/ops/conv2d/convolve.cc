@@ -39,13 +39,18 @@ void convolve_tile(const ConvGeometry& g, ConvInputOf<T> x, int64_t begin, int64
   PARABOLA_ASSERT(!x.mean);
   const Sampling sampling = forward_sampling(g);
   const int64_t inputs = g.group_inputs(), depth = g.depth();
-  for (int64_t group = 0; group < g.groups; ++group) {
-    const TilePatches<T> tile(sampling, x.x, group * inputs, inputs, begin, end, scratch);
-    for (const TileMap<T>& map : maps) {
-      const int64_t outputs = map.group_outputs, k = group * outputs;
-      const Panels<T> weight{map.packed_weight + group * padded(panel_elements(outputs, depth)), depth};
-      tile_product(end - begin, outputs, tile.patches(), weight, map.y + k, map.stride, map.accumulate,
-                   map.bias ? map.bias + k : nullptr);
+  // A tile of Winograd's windows, of another convolution of x, may be longer than TilePatches takes.
+  for (int64_t first = begin; first < end; first += PixelTiles::max_tile) {
+    const int64_t last = std::min(end, first + PixelTiles::max_tile);
+    for (int64_t group = 0; group < g.groups; ++group) {
+      const TilePatches<T> tile(sampling, x.x, group * inputs, inputs, first, last, scratch);
+      for (const TileMap<T>& map : maps) {
+        const int64_t outputs = map.group_outputs;
+        const Panels<T> weight{map.packed_weight + group * padded(panel_elements(outputs, depth)), depth};
+        tile_product(last - first, outputs, tile.patches(), weight,
+                     map.y + (first - begin) * map.stride + group * outputs, map.stride, map.accumulate,
+                     map.bias ? map.bias + group * outputs : nullptr);
+      }
     }
   }
 }

@@ -9,6 +9,10 @@ namespace {
 // More transformed weights, some 9 MiB of floats, take longer to read for each tile than their products save.
 constexpr int64_t most_pairs = 1 << 16;
 
+// Longer rows, whose windows are all transformed at once, need more memory than a thread should take.
+constexpr int64_t most_columns = 1024;
+static_assert(most_columns / side <= PixelTiles::max_tile);  // the windows of a tile
+
 // Inputs of a chunk of the weight's gradient. Of few tiles, chunks of half the size occupy the threads with half as
 // many partial sums; they transform the outputs' gradients twice as often.
 int64_t gradient_inputs(const PixelTiles& tiles) { return tiles.number() < 32 ? most_channels / 2 : most_channels; }
@@ -35,7 +39,7 @@ bool applies(const ConvGeometry& g) {
   const int64_t least = std::min({g.H, g.W, g.Ho, g.Wo}), widest = std::max(g.W, g.Wo);
   return g.R == 3 && g.S == 3 && g.stride == 1 && g.dilation == 1 && g.groups == 1 && g.padding <= 2 &&
          g.C % channel_step == 0 && g.K % channel_step == 0 && g.C > 0 && g.K > 0 && least >= side &&
-         side * widest <= PixelTiles::max_tile && g.C * g.K <= most_pairs;
+         widest <= most_columns && g.C * g.K <= most_pairs;
 }
 
 PixelTiles output_tiles(const ConvGeometry& g) { return {forward_sampling(g), positions * g.C / (side * side), side}; }
