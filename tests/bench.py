@@ -184,7 +184,8 @@ class Bench:
         """Milliseconds of a step of `train` after its first epoch, and the CPU time of the loader's threads per batch:
         of all threads but the main one and the engine's, which have the most."""
         folder, batch = os.path.join(OUT, "loader"), bench_report.LOADER_BATCH
-        command = [BIN + "train", "--model", model, "--data", "fashion-mnist", "--limit", str(10 * batch),
+        images = str(bench_report.LOADER_STEPS * batch)
+        command = [BIN + "train", "--model", model, "--data", "fashion-mnist", "--augment", "crop,flip", "--limit", images,
                    "--batch", str(batch), "--epochs", "3", "--optimizer", "sgd", "--momentum", "0.9", "--lr", "0.0001",
                    "--threads", self.threads, "--out", folder, "--force"]
         process = subprocess.Popen(command, env=ENVIRONMENT, cwd=OUT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -197,7 +198,7 @@ class Bench:
                     used[thread] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
                 except OSError:
                     pass  # it has ended
-            time.sleep(0.02)
+            time.sleep(0.1)
         if process.returncode:
             raise Failed("train: " + process.stderr.read().decode().strip())
         with open(os.path.join(folder, "log.jsonl")) as log:
