@@ -50,8 +50,8 @@ struct BackwardScratch {
     weight1 = scratch.take<T>(again ? panel_elements(n.H, n.C) : 0);
     back1 = scratch.take<T>(wanted.x ? panel_elements(n.C, n.H) : 0);
     back2 = scratch.take<T>(wanted.hidden ? panel_elements(n.H, n.K) : 0);
-    hidden = scratch.take<T>(wanted.product || again ? rows * n.H : 0);
-    gradients = scratch.take<T>(wanted.hidden ? rows * n.H : 0);
+    hidden = scratch.take<T>(wanted.product || again ? rows * hidden_stride(n) : 0);
+    gradients = scratch.take<T>(wanted.hidden ? rows * hidden_stride(n) : 0);
     int64_t most = 0;
     const int64_t last = std::max<int64_t>(0, cut.parts.length(cut.number - 1) - 1) / cut.step;
     for (const int64_t step : {int64_t{0}, last, cut.steps - 1})  // fewer rows may be cut into more blocks
@@ -66,17 +66,16 @@ struct BackwardScratch {
   }
 };
 
-// sums[part] [m, n] = or += Aᵀ B over a part's rows in a step of A [.., m] and B [.., n]: `a` and `b` are where the
-// rows of part 0 begin, those of the others `a_rows` and `b_rows` further.
+// sums[part] [m, n] = or += Aᵀ B over a part's rows in a step of A [.., m] and B [.., n].
 template <class T>
-void add_products(const Cut& cut, int64_t step, int64_t m, int64_t n, const T* a, int64_t a_rows, const T* b,
-                  int64_t b_rows, bool accumulate, T* sums) {
+void add_products(const Cut& cut, int64_t step, int64_t m, int64_t n, const PartRows<T>& a, const PartRows<T>& b,
+                  bool accumulate, T* sums) {
   const ProductTiles tiles = cut.number > 1 ? fixed_tiles(m, n) : product_tiles(m, n, false);
   thread_pool().run(cut.number * tiles.number(), [&](int64_t task, int) {
     const auto [i, j, height, width] = tiles.at(task % tiles.number());
     const int64_t part = task / tiles.number(), rows = cut.length(part, step);
     if (step > 0 && rows == 0) return;
-    tile_product<T>(height, width, rows, {a + part * a_rows * m + i, m, true}, {b + part * b_rows * n + j, n},
+    tile_product<T>(height, width, rows, {a.at(part, i), a.stride, true}, {b.at(part, j), b.stride},
                     sums + (part * m + i) * n + j, n, accumulate);
   });
 }
@@ -132,6 +131,7 @@ void backward(const BackwardArgs& args) {
   if (wanted.x) back1 = pack_panels(n.C, n.H, Factor<T>{in.weight1, n.C}, own.back1);
   if (wanted.hidden) back2 = pack_panels(n.H, n.K, Factor<T>{in.weight2, n.H}, own.back2);
   const Cut cut(n, wanted);
+  const int64_t stride = hidden_stride(n);
   const bool several = cut.number > 1, adds1 = args.accumulates(input_weight1),
              adds2 = !has_scale && args.accumulates(input_weight2);
   for (int64_t step = 0; wanted.any() && step < cut.steps; ++step) {
@@ -140,10 +140,11 @@ void backward(const BackwardArgs& args) {
       const int64_t rows = std::min(cut.tiles.size, cut.length(part, step) - in_part);
       if (rows <= 0) return;
       const int64_t i = cut.begin(part, step) + in_part;
-      const int64_t at = (wanted.sums() ? part * cut.step + in_part : worker * cut.tiles.size) * n.H;
+      const int64_t at = (wanted.sums() ? part * cut.step + in_part : worker * cut.tiles.size) * stride;
       T *h = own.hidden + at, *du = wanted.hidden ? own.gradients + at : nullptr;
-      const T* u = args.variant == 1 ? args.auxiliary[0].data<T>() + i * n.H : h;
-      if (again) tile(rows, n.H, n.C, in.x + i * n.C, first, h, in.bias1);
+      const Rows<const T> u =
+          args.variant == 1 ? Rows<const T>{args.auxiliary[0].data<T>() + i * n.H, n.H} : Rows<const T>{h, stride};
+      if (again) tile<T>(rows, n.H, n.C, {in.x + i * n.C, n.C}, first, {h, stride}, in.bias1);
       const T* dz = dy + i * n.K;
       if (du && has_scale) {
         Scratch workers(args.workspace);
@@ -154,20 +155,24 @@ void backward(const BackwardArgs& args) {
         }
         dz = scaled;
       }
-      if (du) tile<T>(rows, n.H, n.K, dz, back2, du, nullptr);
-      through_gelu<T>(rows * n.H, u, wanted.product ? h : nullptr, du);
-      if (wanted.x) tile<T>(rows, n.C, n.H, du, back1, gradient(input_x) + i * n.C, nullptr, args.accumulates(input_x));
+      if (du) tile<T>(rows, n.H, n.K, {dz, n.K}, back2, {du, stride}, nullptr);
+      for (int64_t row = 0; row < rows; ++row)
+        through_gelu<T>(n.H, u.data + row * u.stride, wanted.product ? h + row * stride : nullptr,
+                        du ? du + row * stride : nullptr);
+      if (wanted.x)
+        tile<T>(rows, n.C, n.H, {du, stride}, back1, {gradient(input_x) + i * n.C, n.C}, nullptr,
+                args.accumulates(input_x));
     });
     const int64_t begin = cut.begin(0, step);
     if (wanted.product)
-      add_products(cut, step, n.K, n.H, dy + begin * n.K, cut.parts.size, own.hidden, cut.step,
-                   step > 0 || (!several && adds2), several ? own.parts2 : dy_h);
+      add_products<T>(cut, step, n.K, n.H, {dy + begin * n.K, n.K, cut.parts.size}, {own.hidden, stride, cut.step},
+                      step > 0 || (!several && adds2), several ? own.parts2 : dy_h);
     if (wanted.weight1)
-      add_products(cut, step, n.H, n.C, own.gradients, cut.step, in.x + begin * n.C, cut.parts.size,
-                   step > 0 || (!several && adds1), several ? own.parts1 : gradient(input_weight1));
+      add_products<T>(cut, step, n.H, n.C, {own.gradients, stride, cut.step}, {in.x + begin * n.C, n.C, cut.parts.size},
+                      step > 0 || (!several && adds1), several ? own.parts1 : gradient(input_weight1));
     if (wanted.bias1)
       bias_gradient(own.gradients, cut.height(step), n.H, gradient(input_bias1),
-                    step > 0 || args.accumulates(input_bias1), own.sums);
+                    step > 0 || args.accumulates(input_bias1), own.sums, stride);
   }
   if (several && wanted.product) add_parts(own.parts2, cut.number, n.K * n.H, dy_h, adds2);
   if (several && wanted.weight1) add_parts(own.parts1, cut.number, n.H * n.C, gradient(input_weight1), adds1);

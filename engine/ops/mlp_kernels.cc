@@ -81,9 +81,9 @@ void forward(const ForwardArgs& args) {
     const int64_t i = tiles.begin(task), rows = tiles.length(task);
     Scratch scratch(args.workspace);
     T *h = ForwardScratch<T>(scratch, n, worker).hidden, *u = kept ? kept + i * n.H : h;
-    if (again) tile(rows, n.H, n.C, in.x + i * n.C, first, u, in.bias1);
+    if (again) tile<T>(rows, n.H, n.C, {in.x + i * n.C, n.C}, first, {u, n.H}, in.bias1);
     through_gelu<T>(rows * n.H, u, h, nullptr);
-    tile(rows, n.K, n.H, h, second, y + i * n.K, in.bias2);
+    tile<T>(rows, n.K, n.H, {h, n.H}, second, {y + i * n.K, n.K}, in.bias2);
     finish(n, in, i, rows, y + i * n.K);
   });
 }

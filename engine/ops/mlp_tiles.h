@@ -17,14 +17,34 @@ inline Tiles tiles_of(const Sizes& n, int64_t rows) {
   return {rows, size};
 }
 
-// C [rows, columns] = or += A B, A's rows contiguous.
+// Rows of a matrix, `stride` elements apart.
 template <class T>
-void tile(int64_t rows, int64_t columns, int64_t depth, const T* a, const Panels<T>& b, T* c, const T* bias,
+struct Rows {
+  T* data;
+  int64_t stride;
+};
+
+// C [rows, columns] = or += A B.
+template <class T>
+void tile(int64_t rows, int64_t columns, int64_t depth, Rows<const T> a, const Panels<T>& b, Rows<T> c, const T* bias,
           bool accumulate = false) {
   int64_t starts[most_rows];
-  for (int64_t i = 0; i < rows; ++i) starts[i] = i * depth;
-  tile_product(rows, columns, Patches<T>{a, starts, {1, 1}, {0, 0}, depth}, b, c, columns, accumulate, bias);
+  for (int64_t i = 0; i < rows; ++i) starts[i] = i * a.stride;
+  tile_product(rows, columns, Patches<T>{a.data, starts, {1, 1}, {0, 0}, depth}, b, c.data, c.stride, accumulate, bias);
 }
+
+// The same of a matrix of which each of backward's parts has some: part 0 from `data` on, the others `part_rows` rows
+// further each.
+template <class T>
+struct PartRows {
+  const T* data;
+  int64_t stride, part_rows;
+  const T* at(int64_t part, int64_t column) const { return data + part * part_rows * stride + column; }
+};
+
+// From one row of backward's hidden values, or of their gradients, to the next: not a power of 2, or all rows of a
+// column, by which the weights' gradients read them, would meet in the same few sets of the first level of cache.
+inline int64_t hidden_stride(const Sizes& n) { return n.H < 128 ? n.H : n.H + 16; }
 
 // From u, the hidden values before gelu: h = gelu(u), where wanted, and in place of h's gradient u's, where there is
 // one. h may be u itself.
