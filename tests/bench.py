@@ -182,12 +182,13 @@ class Bench:
 
     def train(self, model):
         """Milliseconds of a step of `train` after its first epoch, and the CPU time of the loader's threads per batch:
-        of all threads but the main one and the engine's, which have the most."""
+        of all threads but the main one and the engine's, which have the most, over the batches of training and of
+        evaluation; these are not augmented, so it is rather less than a training batch takes."""
         folder, batch = os.path.join(OUT, "loader"), bench_report.LOADER_BATCH
         images = str(bench_report.LOADER_STEPS * batch)
-        command = [BIN + "train", "--model", model, "--data", "fashion-mnist", "--augment", "crop,flip", "--limit", images,
-                   "--batch", str(batch), "--epochs", "3", "--optimizer", "sgd", "--momentum", "0.9", "--lr", "0.0001",
-                   "--threads", self.threads, "--out", folder, "--force"]
+        command = [BIN + "train", "--model", model, "--data", "fashion-mnist", "--augment", "crop,flip",
+                   "--limit", images, "--batch", str(batch), "--epochs", "3", "--optimizer", "sgd",
+                   "--momentum", "0.9", "--lr", "0.0001", "--threads", self.threads, "--out", folder, "--force"]
         process = subprocess.Popen(command, env=ENVIRONMENT, cwd=OUT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         used, tasks = {}, f"/proc/{process.pid}/task"
         while process.poll() is None:

@@ -161,12 +161,14 @@ int ThreadPool::threads() const { return static_cast<int>(state_->threads.size()
 void ThreadPool::run_tasks(int64_t tasks, TaskRef body) {
   State& s = *state_;
   if (tasks <= 1 || s.workers.empty() || current_worker >= 0) {
-    const int64_t outer = likely_next;
+    const struct Outer {
+      int64_t next = likely_next;
+      ~Outer() { likely_next = next; }
+    } outer;
     for (int64_t task = 0; task < tasks; ++task) {
       likely_next = task + 1 < tasks ? task + 1 : -1;
       body(task, std::max(0, current_worker));
     }
-    likely_next = outer;
     return;
   }
   PARABOLA_ASSERT(tasks < int64_t{1} << State::task_bits);

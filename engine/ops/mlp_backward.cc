@@ -1,41 +1,10 @@
 #include "engine/ops/bias.h"
 #include "engine/ops/lanes.h"
-#include "engine/ops/mlp_tiles.h"
+#include "engine/ops/mlp_parts.h"
 #include "engine/ops/scratch.h"
 
 namespace parabola::mlp_kernels {
 namespace {
-
-// Where there are sums over the rows (the gradients of weights and bias1), backward takes the rows as `parts`, ranges
-// of neighbouring ones, and goes through all parts side by side in *steps* of 256 rows of each: their hidden values and
-// gradients, 2 MiB of floats each where H is at most 2048, stay in the last level of cache. Every part has sums of its
-// own, added up at the end; so, where there are several, a thread's part of the batch is here what it is in other ops,
-// and it reads what it has written. The parts follow from the shape alone. Without sums there is one part and one step,
-// and every worker holds the hidden values of a tile.
-constexpr int64_t step_rows = 256;
-
-struct Cut {
-  Tiles parts;
-  int64_t number;       // of parts, one where there are no rows
-  int64_t step, steps;  // rows of each part in a step; number of steps
-  Tiles tiles;          // of a part's rows in a step
-  Cut(const Sizes& n, const Wanted& wanted) {
-    const int64_t most = std::max<int64_t>(1, (int64_t{1} << 19) / step_rows / std::max<int64_t>(1, n.H));
-    const int64_t whole = std::max<int64_t>(1, n.rows), least = (whole + most - 1) / most;
-    const bool cuts = wanted.sums() && whole > step_rows;
-    parts = {n.rows, cuts ? (least + step_rows - 1) / step_rows * step_rows : whole};
-    number = std::max<int64_t>(1, parts.number());
-    step = cuts ? step_rows : whole;
-    steps = (parts.size + step - 1) / step;
-    tiles = {step, std::min(step, tiles_of(n, number * step).size)};
-  }
-  int64_t begin(int64_t part, int64_t at) const { return parts.begin(part) + at * step; }
-  int64_t length(int64_t part, int64_t at) const {  // no rows where the part is through
-    return std::clamp<int64_t>(parts.length(part) - at * step, 0, step);
-  }
-  // Rows of all parts in a step: side by side, since those before the last part have equally many.
-  int64_t height(int64_t at) const { return (number - 1) * length(0, at) + length(number - 1, at); }
-};
 
 // The matrices; the hidden values and their gradients of a step or of every worker's tile; of a scaled layer dy times
 // the scale for every worker's tile, dyᵀ h and dy's column sums; room for sums, and of the weights' gradients for those
@@ -156,9 +125,10 @@ void backward(const BackwardArgs& args) {
         dz = scaled;
       }
       if (du) tile<T>(rows, n.H, n.K, {dz, n.K}, back2, {du, stride}, nullptr);
-      for (int64_t row = 0; row < rows; ++row)
-        through_gelu<T>(n.H, u.data + row * u.stride, wanted.product ? h + row * stride : nullptr,
-                        du ? du + row * stride : nullptr);
+      const int64_t lines = u.stride == n.H && stride == n.H ? 1 : rows;  // all rows at once where they lie so
+      for (int64_t line = 0; line < lines; ++line)
+        through_gelu<T>(rows / lines * n.H, u.data + line * u.stride, wanted.product ? h + line * stride : nullptr,
+                        du ? du + line * stride : nullptr);
       if (wanted.x)
         tile<T>(rows, n.C, n.H, {du, stride}, back1, {gradient(input_x) + i * n.C, n.C}, nullptr,
                 args.accumulates(input_x));

@@ -33,19 +33,6 @@ void tile(int64_t rows, int64_t columns, int64_t depth, Rows<const T> a, const P
   tile_product(rows, columns, Patches<T>{a.data, starts, {1, 1}, {0, 0}, depth}, b, c.data, c.stride, accumulate, bias);
 }
 
-// The same of a matrix of which each of backward's parts has some: part 0 from `data` on, the others `part_rows` rows
-// further each.
-template <class T>
-struct PartRows {
-  const T* data;
-  int64_t stride, part_rows;
-  const T* at(int64_t part, int64_t column) const { return data + part * part_rows * stride + column; }
-};
-
-// From one row of backward's hidden values, or of their gradients, to the next: not a power of 2, or all rows of a
-// column, by which the weights' gradients read them, would meet in the same few sets of the first level of cache.
-inline int64_t hidden_stride(const Sizes& n) { return n.H < 128 ? n.H : n.H + 16; }
-
 // From u, the hidden values before gelu: h = gelu(u), where wanted, and in place of h's gradient u's, where there is
 // one. h may be u itself.
 template <class T>

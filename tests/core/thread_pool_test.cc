@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <numeric>
 #include <set>
 #include <stdexcept>
@@ -61,36 +60,16 @@ TEST_CASE("thread pool: what tasks wrote is there when run() returns, and the ne
   for (int64_t task = 0; task < 100; ++task) CHECK(values[static_cast<size_t>(task)] == 500 * task);
 }
 
-TEST_CASE("thread pool: a task is told which one its thread goes on with, where nobody helps") {
-  for (int threads : {1, 2}) {
-    ThreadPool pool(threads);
-    for (int64_t tasks : {1, 5, 40, 40}) {
-      std::vector<std::vector<int64_t>> ran(static_cast<size_t>(threads)), told(static_cast<size_t>(threads));
-      pool.run(tasks, [&](int64_t task, int worker) {
-        ran[static_cast<size_t>(worker)].push_back(task);
-        told[static_cast<size_t>(worker)].push_back(ThreadPool::next_task());
-      });
-      for (size_t worker = 0; worker < ran.size(); ++worker) {
-        for (size_t i = 0; i < ran[worker].size(); ++i) {
-          const int64_t next = told[worker][i];
-          CHECK(next < tasks);
-          if (threads == 1) CHECK(next == (i + 1 < ran[worker].size() ? ran[worker][i + 1] : -1));
-          if (next >= 0) CHECK(std::abs(next - ran[worker][i]) == 1);
-        }
-      }
-    }
-  }
-}
-
 TEST_CASE("thread pool: a thread begins with its share, up and down in turn, and then helps one that is stuck") {
   constexpr int64_t tasks = 40, half = tasks / 2;
   ThreadPool pool(2);
   std::vector<int64_t> shares[2];
   for (std::vector<int64_t>& share : shares) {
     std::atomic<int64_t> done = 0;
-    std::vector<int64_t> callers, others;
+    std::vector<int64_t> callers, others, told;
     pool.run(tasks, [&](int64_t task, int worker) {
       (worker == 0 ? callers : others).push_back(task);
+      if (worker == 0) told.push_back(ThreadPool::next_task());
       while (worker == 1 && done < tasks - 1) std::this_thread::yield();
       ++done;
     });
@@ -98,11 +77,23 @@ TEST_CASE("thread pool: a thread begins with its share, up and down in turn, and
     for (const int64_t task : others) CHECK(task >= half);
     REQUIRE(callers.size() + others.size() == tasks);
     share.assign(callers.begin(), callers.begin() + half);
+    for (size_t i = 0; i < half; ++i) CHECK(told[i] == (i + 1 < half ? share[i + 1] : -1));
   }
   std::reverse(shares[1].begin(), shares[1].end());
   CHECK(shares[0] == shares[1]);
   std::sort(shares[0].begin(), shares[0].end());
   for (int64_t task = 0; task < half; ++task) CHECK(shares[0][static_cast<size_t>(task)] == task);
+}
+
+TEST_CASE("thread pool: a task knows which one comes next, within other tasks too") {
+  ThreadPool pool(1);
+  std::vector<int64_t> told;
+  pool.run(2, [&](int64_t, int) {
+    pool.run(3, [&](int64_t, int) { told.push_back(ThreadPool::next_task()); });
+    CHECK_THROWS_AS(pool.run(2, [](int64_t, int) { throw std::runtime_error("no"); }), std::runtime_error);
+    told.push_back(ThreadPool::next_task());
+  });
+  CHECK(told == std::vector<int64_t>{1, 2, -1, 1, 1, 2, -1, -1});
 }
 
 TEST_CASE("thread pool: a worker's number is its own at any time") {

@@ -1,6 +1,7 @@
 #include "engine/ops/conv2d/conv2d.h"
 
 #include "engine/ops/conv2d/convolve.h"
+#include "engine/ops/conv2d/winograd.h"
 #include "tests/ops/conv_reference.h"
 #include "tests/support/test.h"
 
@@ -90,10 +91,19 @@ TEST_CASE("conv2d: by Winograd's algorithm") {
   check({"parts of an image", {1, 19, 21, 16}, {16, 3, 3, 16}, {.padding = 1}});
   check({"rows of windows longer than other tiles", {2, 5, 138, 16}, {16, 3, 3, 16}, {.padding = 1}});
   check({"rows as long as may be", {1, 4, 1024, 16}, {16, 3, 3, 16}, {.padding = 1}});
-  check({"inputs with longer rows: not this way", {1, 4, 1026, 16}, {16, 3, 3, 16}, {}});
+  check({"inputs with longer rows: not this way", {1, 6, 1026, 16}, {16, 3, 3, 16}, {}});
   check({"inputs smaller than a window: not this way", {2, 2, 3, 16}, {16, 3, 3, 16}, {.padding = 2}});
   check({"weight frozen", {2, 4, 4, 16}, {16, 3, 3, 16}, {.padding = 1}, true, false, true});
   check({"input frozen", {2, 4, 4, 16}, {16, 3, 3, 16}, {.padding = 1}, false, true});
+}
+
+TEST_CASE("conv2d: how long rows go by Winograd's algorithm") {
+  const auto applies = [](int64_t columns, int64_t inputs, int64_t outputs) {
+    return winograd::applies(
+        conv_geometry("test", Shape{1, 8, columns, inputs}, outputs, 3, 3, ConvAttributes{.padding = 1}));
+  };
+  CHECK((applies(128, 4096, 16) && applies(132, 976, 16) && applies(1024, 128, 64) && applies(1024, 64, 128)));
+  CHECK_FALSE((applies(132, 1008, 16) || applies(1024, 144, 16) || applies(1024, 16, 144) || applies(1028, 16, 16)));
 }
 
 TEST_CASE("conv2d: what does not fit is named") {
@@ -142,7 +152,7 @@ TEST_CASE("conv2d: tiles cover every pixel once, and those of the first images s
     for (const int64_t depth : {1, 27, 576, 5000, -9, -576})  // below zero: by windows
       for (const int64_t images : {1, 3, 64}) {
         const int64_t window = depth < 0 ? 4 : 1;
-        const int64_t most = std::max(PixelTiles::max_tile, window > 1 ? window * side : 0);
+        const int64_t most = std::max(PixelTiles::usual, window > 1 ? window * side : 0);
         const auto tiles_for = [&](int64_t n) {
           return PixelTiles({n, 1, {side, side, 1, 0, 1, 1}, {side, side, 1, 0, 1, 1}}, std::abs(depth), window);
         };

@@ -56,6 +56,7 @@ TEST_CASE("depthwise_conv2d") {
   check({"more padding than the kernel reaches", {1, 3, 8, 2}, 3, 3, {1, 4, 1}});
   check({"more padding than the kernel reaches, on whole vectors", {1, 3, 8, 16}, 3, 3, {1, 4, 1}});
   check({"no padding, on whole vectors", {1, 8, 9, 16}, 3, 3, {1, 0, 3}});
+  check({"several blocks of several images in a task", {260, 1, 2, 33}, 3, 3, {1, 1, 1}});
   check({"a kernel that leaves one pixel", {2, 7, 7, 5}, 7, 7});
   check({"taps so far apart that no tile of them fits into a device's shared memory", {1, 3, 4, 2}, 3, 3, {1, 60, 60}});
 }

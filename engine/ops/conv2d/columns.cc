@@ -93,7 +93,7 @@ PixelTiles::PixelTiles(const Sampling& sampling, int64_t depth, int64_t side)
   const int64_t width = sampling.columns.grid;
   const int64_t wanted = (1 << 16) / std::max<int64_t>(1, depth), windows = side * width;
   const int64_t limit =
-      side == 1 ? std::clamp<int64_t>(wanted, 64, 256) : std::max(windows, std::clamp<int64_t>(wanted, 256, max_tile));
+      side == 1 ? std::clamp<int64_t>(wanted, 64, 256) : std::max(windows, std::clamp<int64_t>(wanted, 256, usual));
   images_per_tile = std::max<int64_t>(1, limit / std::max<int64_t>(1, grid));
   parts = std::max<int64_t>(1, (grid + limit - 1) / limit);
   size = images_per_tile > 1 ? images_per_tile * grid : (grid + parts - 1) / parts;
@@ -139,7 +139,7 @@ Factor<T> write_patches(const Sampling& s, const T* source, int64_t channel, int
 template <class T>
 TilePatches<T>::TilePatches(const Sampling& s, const T* source, int64_t channel, int64_t channels, int64_t begin,
                             int64_t end, T* strip) {
-  PARABOLA_ASSERT(end - begin <= PixelTiles::max_tile);
+  PARABOLA_ASSERT(end - begin <= PixelTiles::usual);
   const SampledAxis &down = s.rows, &across = s.columns;
   const int64_t width = extent(across, across.grid), row_elements = width * channels;
   int64_t strip_pixels = 0;

@@ -38,7 +38,7 @@ Sampling backward_sampling(const ConvGeometry& g, int64_t row, int64_t column);
 // Tiles of a sampling's pixels, counted through the whole batch: some whole images, some whole rows of one, or, where a
 // row is long, part of an image. Some 2^16 products of a pixel and a value of its patch, `depth` of them, are a tile's
 // work for each output channel; at least 64 pixels, at most 256. For work by windows of side x side pixels tiles are
-// whole rows, as many as a multiple of `side` but for the image's last ones, of at most 256 to max_tile pixels or,
+// whole rows, as many as a multiple of `side` but for the image's last ones, of at most 256 to usual pixels or,
 // where that is more, one row of windows. Tiles of the first images do not depend on how many images follow.
 struct PixelTiles {
   PixelTiles(const Sampling& sampling, int64_t depth, int64_t side = 1);
@@ -47,13 +47,13 @@ struct PixelTiles {
   int64_t end(int64_t tile) const;
   int64_t length(int64_t tile) const { return end(tile) - begin(tile); }
 
-  static constexpr int64_t max_tile = 512;  // but for rows of windows, where these are longer
-  int64_t images, grid;                     // pixels an image
-  int64_t images_per_tile, parts;           // one of them is 1: parts of an image
-  int64_t size;  // pixels of a tile; the last one of an image, or of the batch, may be smaller
+  static constexpr int64_t usual = 512;  // pixels at most, but for longer rows of windows
+  int64_t images, grid;                  // pixels an image
+  int64_t images_per_tile, parts;        // one of them is 1: parts of an image
+  int64_t size;                          // pixels of a tile; the last one of an image, or of the batch, may be smaller
 };
 
-// The patches [pixels, taps * channels] of pixels [begin, end), at most PixelTiles::max_tile, of `channels` channels of
+// The patches [pixels, taps * channels] of pixels [begin, end), at most PixelTiles::usual, of `channels` channels of
 // the source from `channel` on, in the order kernel row, kernel column, channel. `strip`, of strip_elements(), takes
 // what they read, or, where that is more (long rows, wide strides and dilations), the patches themselves; an identity
 // is read in the source.
@@ -67,7 +67,7 @@ class TilePatches {
   const Patches<T>& patches() const { return patches_; }
 
  private:
-  int64_t rows_[PixelTiles::max_tile];
+  int64_t rows_[PixelTiles::usual];
   Patches<T> patches_;
 };
 

@@ -39,9 +39,10 @@ void convolve_tile(const ConvGeometry& g, ConvInputOf<T> x, int64_t begin, int64
   PARABOLA_ASSERT(!x.mean);
   const Sampling sampling = forward_sampling(g);
   const int64_t inputs = g.group_inputs(), depth = g.depth();
-  // A tile of Winograd's windows, of another convolution of x, may be longer than TilePatches takes.
-  for (int64_t first = begin; first < end; first += PixelTiles::max_tile) {
-    const int64_t last = std::min(end, first + PixelTiles::max_tile);
+  // A tile of Winograd's windows, of another convolution of x, may be longer than TilePatches takes: equal parts of it.
+  const int64_t parts = (end - begin + PixelTiles::usual - 1) / PixelTiles::usual;
+  for (int64_t part = 0; part < parts; ++part) {
+    const int64_t first = begin + (end - begin) * part / parts, last = begin + (end - begin) * (part + 1) / parts;
     for (int64_t group = 0; group < g.groups; ++group) {
       const TilePatches<T> tile(sampling, x.x, group * inputs, inputs, first, last, scratch);
       for (const TileMap<T>& map : maps) {

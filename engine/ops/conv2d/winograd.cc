@@ -9,9 +9,9 @@ namespace {
 // More transformed weights, some 9 MiB of floats, take longer to read for each tile than their products save.
 constexpr int64_t most_pairs = 1 << 16;
 
-// Longer rows, whose windows are all transformed at once, need more memory than a thread should take.
-constexpr int64_t most_columns = 1024;
-static_assert(most_columns / side <= PixelTiles::max_tile);  // the windows of a tile
+// A row's windows are all transformed at once. Of rows longer than a tile usually is, these many values at a position
+// (4.5 MiB of floats in all) are as much as a thread should take.
+constexpr int64_t most_columns = 1024, most_values = 1 << 15;
 
 // Inputs of a chunk of the weight's gradient. Of few tiles, chunks of half the size occupy the threads with half as
 // many partial sums; they transform the outputs' gradients twice as often.
@@ -37,9 +37,11 @@ int64_t windows_of(const ConvGeometry& g, int64_t begin, int64_t end) {
 bool applies(const ConvGeometry& g) {
   // The gradient's images are the inputs, so these count as well.
   const int64_t least = std::min({g.H, g.W, g.Ho, g.Wo}), widest = std::max(g.W, g.Wo);
+  const bool fits = side * widest <= PixelTiles::usual ||
+                    (widest <= most_columns && windows_over(widest) * std::max(g.C, g.K) <= most_values);
   return g.R == 3 && g.S == 3 && g.stride == 1 && g.dilation == 1 && g.groups == 1 && g.padding <= 2 &&
-         g.C % channel_step == 0 && g.K % channel_step == 0 && g.C > 0 && g.K > 0 && least >= side &&
-         widest <= most_columns && g.C * g.K <= most_pairs;
+         g.C % channel_step == 0 && g.K % channel_step == 0 && g.C > 0 && g.K > 0 && least >= side && fits &&
+         g.C * g.K <= most_pairs;
 }
 
 PixelTiles output_tiles(const ConvGeometry& g) { return {forward_sampling(g), positions * g.C / (side * side), side}; }
@@ -91,7 +93,8 @@ void convolve_tile(const ConvGeometry& g, ConvInputOf<T> x, int64_t begin, int64
   const int64_t jump = Planes<T>::elements(windows, width);
   for (int64_t chunk = 0; chunk < chunks; ++chunk)
     transform_input(g, x, begin, end, chunk * width, Planes<T>(scratch + chunk * jump, windows, width));
-  int64_t rows[PixelTiles::max_tile];
+  int64_t rows[PixelTiles::usual];
+  PARABOLA_ASSERT(windows <= PixelTiles::usual);
   for (int64_t i = 0; i < windows; ++i) rows[i] = i * width;
   for (const TileMap<T>& map : maps) {
     for (int64_t k = 0; k < map.group_outputs; k += most_channels) {

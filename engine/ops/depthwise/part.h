@@ -33,18 +33,19 @@ class Tiles {
   void take(int64_t vectors, Scratch& scratch) {
     size_ = vectors;
     tiles_ = take_vectors<T>(scratch, thread_pool().threads() * size_);
+    cleared_ = scratch.take<bool>(thread_pool().threads());
   }
-  void begin() { cleared_.assign(static_cast<size_t>(thread_pool().threads()), 0); }
+  void begin() { std::fill_n(cleared_, thread_pool().threads(), false); }
   Vector<T>* of(int worker) {
     Vector<T>* tiles = tiles_ + worker * size_;
-    if (char& cleared = cleared_[static_cast<size_t>(worker)]; !cleared) clear<T>(tiles, size_), cleared = 1;
+    if (!cleared_[worker]) clear<T>(tiles, size_), cleared_[worker] = true;
     return tiles;
   }
 
  private:
   Vector<T>* tiles_ = nullptr;
+  bool* cleared_ = nullptr;
   int64_t size_ = 0;
-  std::vector<char> cleared_;
 };
 
 template <class T>

@@ -2,6 +2,7 @@
 
 #include "engine/core/thread_pool.h"
 #include "engine/ops/bias.h"
+#include "engine/ops/conv2d/winograd.h"
 #include "engine/ops/quadratic_conv2d/stacked.h"
 #include "engine/ops/scratch.h"
 
@@ -11,6 +12,11 @@ namespace {
 ConvGeometry with_images(ConvGeometry g, int64_t images) {
   g.N = images;
   return g;
+}
+
+// Whether what a tile reads is prepared but once, for the linear kernel and the factors.
+bool prepared_once(const Problem& p) {
+  return p.same_patches() && winograd::applies(*p.linear) == winograd::applies(p.stacked);
 }
 
 // A worker's scratch, in elements: what a tile reads, its products unless they are kept, and what the term asks for.
@@ -78,7 +84,7 @@ void forward(const Problem& p, const ForwardArgs& args, const Extra& extra, cons
     T* products = kept ? args.auxiliary[0].data<T>() + begin * all : strip + sizes.strip;
     const TileMap<T> linear{mine.packed_linear, bias, p.outputs / p.any().groups, y, p.outputs};
     const TileMap<T> both_factors{mine.packed, nullptr, all / p.stacked.groups, products, all};
-    if (p.linear && p.same_patches()) {
+    if (prepared_once(p)) {
       convolve_tile(p.stacked, x, begin, end, {linear, both_factors}, strip);
     } else {
       if (p.linear)
