@@ -71,13 +71,19 @@ void sgd_forward(const ForwardArgs& args) {
   const T scale = clip_scale<T>(args.inputs[0], attributes.max_norm), rate = static_cast<T>(args.step->learning_rate),
           momentum = static_cast<T>(attributes.momentum), decay = static_cast<T>(attributes.weight_decay);
   const bool nesterov = attributes.nesterov;
+  // A loop of its own for each kind, on variables of its own: from one that asks, or that might write what it reads
+  // next, the compiler makes no vectors.
   update_all<T>(args, attributes, [=](int64_t begin, int64_t end, const std::array<T*, 4>& tensors) {
     T *p = tensors[0], *g = tensors[1], *m = tensors[2];
-    for (int64_t i = begin; i < end; ++i) {
-      T d = std::fma(decay, p[i], scale * g[i]);
-      if (m) m[i] = std::fma(momentum, m[i], d), d = nesterov ? std::fma(momentum, m[i], d) : m[i];
-      p[i] = std::fma(-rate, d, p[i]);
-    }
+    const auto each = [=](const auto& step) {
+      const T s = scale, r = rate, d = decay;
+      PARABOLA_INDEPENDENT
+      for (int64_t i = begin; i < end; ++i) p[i] = std::fma(-r, step(i, std::fma(d, p[i], s * g[i])), p[i]);
+    };
+    if (!m) return each([](int64_t, T d) { return d; });
+    const T mu = momentum;
+    if (!nesterov) return each([=](int64_t i, T d) { return m[i] = std::fma(mu, m[i], d); });
+    each([=](int64_t i, T d) { return std::fma(mu, m[i] = std::fma(mu, m[i], d), d); });
   });
 }
 
@@ -95,6 +101,7 @@ void adamw_forward(const ForwardArgs& args) {
           rate = static_cast<T>(learning_rate / correction1), root = static_cast<T>(1 / std::sqrt(correction2));
   update_all<T>(args, attributes, [=](int64_t begin, int64_t end, const std::array<T*, 4>& tensors) {
     T *p = tensors[0], *g = tensors[1], *m = tensors[2], *v = tensors[3];
+    PARABOLA_INDEPENDENT
     for (int64_t i = begin; i < end; ++i) {
       const T gradient = scale * g[i];
       m[i] = std::fma(beta1, m[i], new1 * gradient);
@@ -110,6 +117,7 @@ void ema_forward(const ForwardArgs& args) {
   const T pull = static_cast<T>(attributes.pull(args.step->update));
   update_all<T>(args, attributes, [=](int64_t begin, int64_t end, const std::array<T*, 4>& tensors) {
     T *average = tensors[0], *value = tensors[1];
+    PARABOLA_INDEPENDENT
     for (int64_t i = begin; i < end; ++i) average[i] = std::fma(pull, value[i] - average[i], average[i]);
   });
 }
