@@ -251,6 +251,10 @@ def render_ops(m):
         asked.append([f"`{key[0]}`, {key[1]}", ", ".join("-" if g is None else names[n].format(g) for n, g, _ in got),
                       " or ".join(names[n].format(floor) for n, _, floor in got), reached])
     yield table(["op", "measured", "floor", "reached"], asked)
+    short = [(key, values[key]["of copy"]) for key, row in zip(OP_FLOORS, asked) if row[-1] == "no"]
+    for (name, sizes), rate in short:
+        yield prose(f"""`{name}`, {sizes}: below its floor, at {rate:.0%} of a copy's rate. Where that is above 100% it
+            waits for the last level of cache or main memory, not for arithmetic.""")
     yield prose("""PyTorch's is the better of its memory formats; beside the quadratic depthwise op, three of its
         convolutions.""")
     yield table(["op", "forward ms", "with backward ms", "of peak", "of a copy",
