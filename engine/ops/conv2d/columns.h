@@ -38,8 +38,8 @@ Sampling backward_sampling(const ConvGeometry& g, int64_t row, int64_t column);
 // Tiles of a sampling's pixels, counted through the whole batch: some whole images, some whole rows of one, or, where a
 // row is long, part of an image. Some 2^16 products of a pixel and a value of its patch, `depth` of them, are a tile's
 // work for each output channel; at least 64 pixels, at most 256. For work by windows of side x side pixels tiles are
-// whole rows, as many as a multiple of `side` but for the image's last ones, of at most 256 to usual pixels or,
-// where that is more, one row of windows. Tiles of the first images do not depend on how many images follow.
+// whole rows, as many as a multiple of `side` but for the image's last ones: one row of windows or, where that is more,
+// as many as have at most 256 to 512 pixels. Tiles of the first images do not depend on how many images follow.
 struct PixelTiles {
   PixelTiles(const Sampling& sampling, int64_t depth, int64_t side = 1);
   int64_t number() const;

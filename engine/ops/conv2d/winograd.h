@@ -23,8 +23,8 @@ namespace parabola::winograd {
 
 // Whether a convolution goes this way: 3x3, stride and dilation 1, one group, padding at most 2, channels in whole
 // vectors of any machine (multiples of 16) and not so many that the transformed kernel is read from memory again and
-// again, images, in and out, of 4 pixels a side or more and at most 1024 a row, more than 128 with up to some hundred
-// channels alone. The number of images has no part in it.
+// again, images, in and out, of 4 pixels a side or more and at most 128 a row, or 1024 while the windows of a row times
+// the channels, in and out, are at most 2^15. The number of images has no part in it.
 bool applies(const ConvGeometry& g);
 
 // Tiles for convolve_tile and for the weight's gradient.
