@@ -1,5 +1,7 @@
 #include "engine/ops/depthwise/gradients.h"
+#include "engine/ops/depthwise/group_sums.h"
 #include "engine/ops/depthwise/kernels.h"
+#include "engine/ops/depthwise/row_backward.h"
 
 namespace parabola::depthwise {
 namespace {
@@ -19,8 +21,8 @@ class Backward {
       linear_.take(problem, *problem.linear, 1, true, scratch);
     if (needs_a_ || needs_b_) factors_.take(problem, *problem.quadratic, 2 * problem.rank, true, scratch);
     first_factor_sum_ = 1 + (wants(input_weight) ? linear_.taps : 0);  // the bias has the first
-    sums_size_ = first_factor_sum_ + (wants(input_a) || wants(input_b) ? factors_.planes * factors_.taps : 0);
-    sums_ = take_vectors<T>(scratch, cut_.groups * cut_.blocks * sums_size_);
+    sums_.take(cut_, first_factor_sum_ + (wants(input_a) || wants(input_b) ? factors_.planes * factors_.taps : 0),
+               scratch);
     tiles_.take(tile_.vectors() + linear_.planes * linear_.plane_size() + factors_.planes * factors_.plane_size(),
                 scratch);
     workspace_ = scratch.bytes();
@@ -49,6 +51,11 @@ class Backward {
  private:
   bool wants(int input) const { return wanted_ >> input & 1; }
 
+  void combine(const BackwardArgs& args, int input, int64_t block, int64_t filter, int64_t first, int64_t taps) const {
+    sums_.combine(args.input_gradients[static_cast<size_t>(input)], args.accumulates(input), cut_, block, filter, first,
+                  taps);
+  }
+
   void run_piece(const BackwardArgs& args, Piece piece, const Upcoming& upcoming, Vector<T>* tile) const {
     const ConvGeometry& g = problem_.any();
     const int64_t inputs = g.H * g.W, outputs = g.image_pixels();
@@ -57,14 +64,13 @@ class Backward {
     };
     const TensorView &x_view = args.inputs[input_x], &dx_view = args.input_gradients[input_x],
                      &dy_view = args.output_gradients[0];
-    Ahead<T> ahead(upcoming, inputs / pixel_lanes);
-    ahead.read(x_view, inputs);
-    ahead.read(dy_view, outputs);
-    ahead.write(dx_view, inputs);
+    Ahead<T> ahead(inputs / pixel_lanes);
+    ahead.read(x_view, inputs, upcoming);
+    ahead.read(dy_view, outputs, upcoming);
+    ahead.write(dx_view, inputs, upcoming);
 
     Vector<T>*of_linear = tile + tile_.vectors(), *of_factors = of_linear + linear_.planes * linear_.plane_size();
-    Vector<T>* sums = sums_ + cut_.sum_of(piece) * sums_size_;
-    if (cut_.starts_sum(piece)) clear<T>(sums, sums_size_);
+    Vector<T>* sums = sums_.begin(cut_, piece);
     const ChannelSlice<T> x = slice(x_view, inputs), dx = slice(dx_view, inputs), dy = slice(dy_view, outputs);
     if (x && (factors_ || !in_one_pass(linear_, x))) fill_tile(x, g.H, g.W, tile_, tile);
     if (linear_) fill_tile(dy, g.Ho, g.Wo, linear_.tables.gradient, of_linear);
@@ -133,18 +139,6 @@ class Backward {
     sums[0] += sum;
   }
 
-  // The sums of all groups, in their order, become the gradient of filter j of one input.
-  void combine(const BackwardArgs& args, int input, int64_t block, int64_t j, int64_t first_sum, int64_t taps) const {
-    if (!wants(input)) return;
-    const ChannelSlice<T> gradient(args.input_gradients[static_cast<size_t>(input)], cut_, block, j * taps);
-    for (int64_t tap = 0; tap < taps; ++tap) {
-      Vector<T> sum{};
-      for (int64_t group = 0; group < cut_.groups; ++group)
-        sum += sums_[(group * cut_.blocks + block) * sums_size_ + first_sum + tap];
-      gradient.set(tap, args.accumulates(input) ? gradient[tap] + sum : sum);
-    }
-  }
-
   Problem problem_;
   Cut<T> cut_;
   Tile tile_;
@@ -152,17 +146,27 @@ class Backward {
   bool kept_, needs_a_ = false, needs_b_ = false;
   Part<T> linear_, factors_;
   Tiles<T> tiles_;
-  Vector<T>* sums_ = nullptr;  // weight gradients [group][block][filter, tap]
-  int64_t first_factor_sum_ = 0, sums_size_ = 0;
+  GroupSums<T> sums_;
+  int64_t first_factor_sum_ = 0;
   size_t workspace_ = 0;
 };
+
+// f(the kernels that serve the problem best).
+template <class T, class F>
+void with_backward(const Problem& problem, uint64_t wanted, bool kept, Scratch scratch, F&& f) {
+  if (Rows<T>::serve(problem))
+    f(RowBackward<T>(problem, wanted, scratch));
+  else
+    f(Backward<T>(problem, wanted, kept, scratch));
+}
 
 }  // namespace
 
 size_t backward_workspace(const Problem& problem, DType dtype, uint64_t gradient_mask, bool kept) {
   size_t bytes = 0;
-  dispatch_float(dtype, "depthwise_conv2d",
-                 [&]<class T>() { bytes = Backward<T>(problem, gradient_mask, kept, Scratch()).workspace(); });
+  dispatch_float(dtype, "depthwise_conv2d", [&]<class T>() {
+    with_backward<T>(problem, gradient_mask, kept, Scratch(), [&](auto&& kernels) { bytes = kernels.workspace(); });
+  });
   return bytes;
 }
 
@@ -171,7 +175,8 @@ void backward(const Problem& problem, const BackwardArgs& args) {
   uint64_t wanted = 0;
   for (size_t i = 0; i < args.input_gradients.size(); ++i)
     if (args.input_gradients[i]) wanted |= uint64_t{1} << i;
-  Backward<T>(problem, wanted, !args.auxiliary.empty(), Scratch(args.workspace)).run(args);
+  with_backward<T>(problem, wanted, !args.auxiliary.empty(), Scratch(args.workspace),
+                   [&](auto&& kernels) { kernels.run(args); });
 }
 template void backward<float>(const Problem&, const BackwardArgs&);
 template void backward<double>(const Problem&, const BackwardArgs&);

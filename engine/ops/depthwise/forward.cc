@@ -1,5 +1,6 @@
 #include "engine/ops/depthwise/kernels.h"
 #include "engine/ops/depthwise/part.h"
+#include "engine/ops/depthwise/rows.h"
 
 namespace parabola::depthwise {
 namespace {
@@ -33,9 +34,9 @@ class Forward {
     const ConvGeometry& g = problem_.any();
     const int64_t inputs = g.H * g.W, outputs = g.image_pixels();
     const Links pixels = (linear_ ? linear_ : factors_).tables.forward.lanes;
-    Ahead<T> ahead(upcoming, static_cast<int64_t>(pixels.size()) / pixel_lanes);
-    ahead.read(args.inputs[input_x], inputs);
-    ahead.write(args.outputs[0], outputs);
+    Ahead<T> ahead(static_cast<int64_t>(pixels.size()) / pixel_lanes);
+    ahead.read(args.inputs[input_x], inputs, upcoming);
+    ahead.write(args.outputs[0], outputs, upcoming);
 
     const ChannelSlice<T> x(args.inputs[input_x], cut_, piece.block, piece.image * inputs),
         y(args.outputs[0], cut_, piece.block, piece.image * outputs), bias(args.inputs[input_bias], cut_, piece.block);
@@ -86,17 +87,36 @@ class Forward {
   size_t workspace_ = 0;
 };
 
+template <class T>
+void forward_by_rows(const Rows<T>& rows, const ConvGeometry& g, const ForwardArgs& args) {
+  const TensorView& bias = args.inputs[input_bias];
+  const RowPass<T> pass{.backward = false,
+                        .channels = g.C,
+                        .columns = g.W,
+                        .dilation = g.dilation,
+                        .from = args.inputs[input_x].data<T>(),
+                        .to = args.outputs[0].data<T>(),
+                        .weights = args.inputs[input_weight].data<T>(),
+                        .shift = bias ? bias.data<T>() : nullptr};
+  rows.run(pass, [](Piece, int64_t, RowPass<T>&) {});
+}
+
 }  // namespace
 
 size_t forward_workspace(const Problem& problem, DType dtype) {
   size_t bytes = 0;
-  dispatch_float(dtype, "depthwise_conv2d", [&]<class T>() { bytes = Forward<T>(problem, Scratch()).workspace(); });
+  dispatch_float(dtype, "depthwise_conv2d", [&]<class T>() {
+    if (!Rows<T>::serve(problem)) bytes = Forward<T>(problem, Scratch()).workspace();
+  });
   return bytes;
 }
 
 template <class T>
 void forward(const Problem& problem, const ForwardArgs& args) {
-  Forward<T>(problem, Scratch(args.workspace)).run(args);
+  if (Rows<T>::serve(problem))
+    forward_by_rows(Rows<T>(*problem.linear), *problem.linear, args);
+  else
+    Forward<T>(problem, Scratch(args.workspace)).run(args);
 }
 template void forward<float>(const Problem&, const ForwardArgs&);
 template void forward<double>(const Problem&, const ForwardArgs&);

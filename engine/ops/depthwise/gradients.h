@@ -1,5 +1,6 @@
 // What one kernel's gradient tiles give: the gradients of its weights, and its part of that of x.
 #pragma once
+#include "engine/ops/depthwise/one_pass.h"
 #include "engine/ops/depthwise/part.h"
 
 namespace parabola::depthwise {
@@ -51,13 +52,9 @@ void add_input_gradient(const Part<T>& part, const Work<T>& work) {
   }
 }
 
-// A 3x3 kernel of stride 1 has both in one pass: nine sums for the weights, nine weights and what one pixel needs fit
-// into 32 registers, so each vector of the gradient tile is loaded once for two products. The walk goes over the
-// input's pixels, so x is needed at that pixel alone, and no tile of it.
 template <class T>
 bool in_one_pass(const Part<T>& part, const ChannelSlice<T>& x) {
-  const ConvGeometry& g = part.geometry;
-  return many_registers && part && g.R == 3 && g.S == 3 && g.stride == 1 && x.whole();
+  return part && fits_one_pass(part.geometry) && x.whole();
 }
 
 // A part of the image.
@@ -95,17 +92,8 @@ template <class T, bool weights, bool input>
       for (int64_t pixels = std::min<int64_t>(left_over, pixel_lanes); pixels > 0; --pixels) {
         const Vector<T> value = weights ? load_vector(x) : Vector<T>{};
         Vector<T> d = input && accumulate ? load_vector(dx) : Vector<T>{};
-#pragma GCC unroll 4
-        for (int r = 0; r < 3; ++r) {
-          if (!reaches[r]) continue;
-#pragma GCC unroll 4
-          for (int s = 2; s >= 0; --s) {
-            const int tap = 3 * r + s;
-            const Vector<T> upstream = in_register<T>(at[r][-s * left]);
-            if constexpr (weights) sum[tap] = multiply_add<T>(value, upstream, sum[tap]);
-            if constexpr (input) d = multiply_add<T>(upstream, weight[tap], d);
-          }
-        }
+        add_pixel<T, weights, input, 0, 3>([&](int r) { return reaches[r]; },
+                                           [&](int r, int s) { return at[r][-s * left]; }, value, d, weight, sum);
         if constexpr (input) store_vector(dx, d);
         if constexpr (input) dx += step;
         if constexpr (weights) x += step;

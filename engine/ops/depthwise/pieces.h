@@ -20,7 +20,7 @@ struct Chunk {
   int64_t blocks() const { return end - first; }
 };
 
-// What a task will work on later, to be fetched meanwhile: of the pixels of a chunk the part `part` of `parts`.
+// What a thread will work on later, to be fetched meanwhile: of the pixels of a chunk the part `part` of `parts`.
 struct Upcoming {
   Chunk chunk;
   int64_t part, parts;
@@ -30,19 +30,20 @@ struct Upcoming {
 // their weight gradients before they meet those of the other groups; the chunks have no influence on any result.
 template <class T>
 struct Cut {
-  explicit Cut(const ConvGeometry& g) : images(g.N), channels(g.C) {
+  // Chunks of as many blocks as keep, of x, dx and dy, this image and the next in the second level of cache.
+  explicit Cut(const ConvGeometry& g) : Cut(g, 2 * 3 * std::max(g.H * g.W, g.image_pixels()), 768 << 10) {}
+
+  // Chunks of as many blocks as keep so many pixels of each in so many bytes of cache. Memory delivers what lies side
+  // by side twice as fast as vectors some channels apart, so they are as large as that and balance allow.
+  Cut(const ConvGeometry& g, int64_t pixels, int64_t cache_bytes) : images(g.N), channels(g.C) {
     // Few enough sums of weight gradients (one for each group and block) that they stay in the cache.
     constexpr int64_t wanted_sums = 128;
     blocks = parts(channels, vector_lanes<T>);
     images_in_group = std::max<int64_t>(1, parts(images, std::max<int64_t>(1, wanted_sums / blocks)));
     groups = parts(images, images_in_group);
-    // Memory delivers what lies side by side twice as fast as vectors some channels apart, so a chunk is as many blocks
-    // as leave enough tasks to balance and, of x, dx and dy and of this image and the next, stay in the second level of
-    // cache.
-    constexpr int64_t tasks_of_thread = 4, cache_bytes = 768 << 10;
-    const int64_t block_bytes = 2 * 3 * std::max(g.H * g.W, g.image_pixels()) * vector_bytes;
+    constexpr int64_t tasks_of_thread = 4;
     const int64_t for_balance = blocks * groups / (tasks_of_thread * thread_pool().threads());
-    const int64_t in_cache = cache_bytes / std::max<int64_t>(1, block_bytes);
+    const int64_t in_cache = cache_bytes / std::max<int64_t>(1, pixels * vector_bytes);
     blocks_in_chunk = std::clamp<int64_t>(std::min(for_balance, in_cache), 1, blocks);
     chunks = parts(blocks, blocks_in_chunk);
   }
@@ -57,20 +58,27 @@ struct Cut {
   int64_t sum_of(Piece piece) const { return piece.image / images_in_group * blocks + piece.block; }
   bool starts_sum(Piece piece) const { return piece.image % images_in_group == 0; }
 
-  // Calls body(piece, upcoming, worker) for all pieces on all threads, image by image within a task. While it works on
-  // a chunk's pieces a thread is told of equal parts of its next chunk.
+  // Calls body(chunk, upcoming, worker) for all chunks on all threads, image by image within a task; `upcoming` is what
+  // this thread will work on next, empty where that is not known.
   template <class Body>
-  void each_piece(Body&& body) const {
+  void each_chunk(Body&& body) const {
     thread_pool().run(groups * chunks, [&](int64_t task, int worker) {
       const Chunk first = first_chunk(task);
       const int64_t end = std::min(images, first.image + images_in_group), next_task = ThreadPool::next_task();
-      for (Chunk chunk = first; chunk.image < end;) {
+      for (Chunk chunk = first; chunk.image < end; ++chunk.image) {
         const Chunk next{chunk.image + 1, chunk.first, chunk.end};
-        const Chunk upcoming = next.image < end ? next : next_task >= 0 ? first_chunk(next_task) : Chunk{};
-        for (int64_t block = chunk.first; block < chunk.end; ++block)
-          body(Piece{chunk.image, block}, Upcoming{upcoming, block - chunk.first, chunk.blocks()}, worker);
-        chunk = next;
+        body(chunk, next.image < end ? next : next_task >= 0 ? first_chunk(next_task) : Chunk{}, worker);
       }
+    });
+  }
+
+  // Calls body(piece, upcoming, worker) for all pieces. While it works on those of a chunk a thread is told of equal
+  // parts of its next chunk.
+  template <class Body>
+  void each_piece(Body&& body) const {
+    each_chunk([&](const Chunk& chunk, const Chunk& upcoming, int worker) {
+      for (int64_t block = chunk.first; block < chunk.end; ++block)
+        body(Piece{chunk.image, block}, Upcoming{upcoming, block - chunk.first, chunk.blocks()}, worker);
     });
   }
 
@@ -127,10 +135,10 @@ class ChannelSlice {
 template <class T>
 class Ahead {
  public:
-  Ahead(const Upcoming& upcoming, int64_t steps) : upcoming_(upcoming), steps_(std::max<int64_t>(1, steps)) {}
+  explicit Ahead(int64_t steps) : steps_(std::max<int64_t>(1, steps)) {}
   // Of a tensor of so many pixels an image.
-  void read(const TensorView& view, int64_t pixels) { add(view, pixels, false); }
-  void write(const TensorView& view, int64_t pixels) { add(view, pixels, true); }
+  void read(const TensorView& view, int64_t pixels, const Upcoming& upcoming) { add(view, pixels, upcoming, false); }
+  void write(const TensorView& view, int64_t pixels, const Upcoming& upcoming) { add(view, pixels, upcoming, true); }
 
   // One of about `steps` equal parts.
   void step() {
@@ -163,8 +171,8 @@ class Ahead {
       if (s.left_in_run == 0) s.at += s.gap, s.left_in_run = s.in_run;
     }
   }
-  void add(const TensorView& view, int64_t pixels, bool writes) {
-    const auto [chunk, part, parts] = upcoming_;
+  void add(const TensorView& view, int64_t pixels, const Upcoming& upcoming, bool writes) {
+    const auto [chunk, part, parts] = upcoming;
     if (!view || chunk.blocks() == 0) return;
     const int64_t channels = view.shape[3], begin = pixels * part / parts, end = pixels * (part + 1) / parts;
     const int64_t vectors = (end - begin) * chunk.blocks(), gap = channels - chunk.blocks() * vector_lanes<T>;
@@ -175,7 +183,6 @@ class Ahead {
   }
   std::array<Stream, 3> streams_{};  // x, dy and dx are the most
   int count_ = 0;
-  Upcoming upcoming_;
   int64_t steps_;
 };
 
