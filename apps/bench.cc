@@ -255,8 +255,8 @@ void run_model(const Flags& flags, JsonLines& json, std::ostream& out) {
   json.write(completed(Record("result").add("model", info.name), flags, batch, m));
 }
 
-// A row an op: milliseconds forward and (in training) with backward, then rates of the slower of the two, each with its
-// share of the machine's ceiling.
+// A row an op: milliseconds forward and (in training) backward, each by itself, and both; then rates of the longest of
+// them, each with its share of the machine's ceiling.
 void run_ops(const Flags& flags, JsonLines& json, std::ostream& out) {
   const std::vector<OpBench> rows = op_benches(flags.op);
   const bool training = flags.mode == "train";
@@ -265,27 +265,30 @@ void run_ops(const Flags& flags, JsonLines& json, std::ostream& out) {
       << thread_pool().threads() << " threads, " << flags.dtype << "\n"
       << "most   " << describe(most) << ", measured now\n\n"
       << std::flush;
-  Table table(
-      {"op", "sizes", "forward ms", training ? "with backward" : "least", "GFLOP/s", "of most", "GB/s", "of a copy"});
+  Table table({"op", "sizes", "forward ms", "backward", "both", "GFLOP/s", "of most", "GB/s", "of a copy"});
   for (const OpBench& row : rows) {
     const int64_t batch = flags.batch.value_or(row.batch());
-    const Measurement forward = measure_op(row, batch, flags.device, false);
-    const Measurement m = training ? measure_op(row, batch, flags.device, true) : forward;
+    const auto timed = [&](OpPass pass) { return measure_op(row, batch, flags.device, pass); };
+    const Measurement forward = timed(OpPass::forward), m = training ? timed(OpPass::both) : forward;
+    std::optional<double> backward_ms;
+    if (training && row.gradients) backward_ms = 1e3 * timed(OpPass::backward).median();
     const double flops = m.work.flops / m.median(), bytes = m.work.bytes / m.median();
     table.add({std::string(row.op->name), row.sizes, format_fixed(1e3 * forward.median(), 3),
-               format_fixed(1e3 * (training ? m.median() : m.least()), 3), format_fixed(flops / 1e9, 1),
-               format_percent(flops / most.flops_per_second, 0), format_fixed(bytes / 1e9, 1),
-               format_percent(bytes / most.bytes_per_second, 0)});
+               backward_ms ? format_fixed(*backward_ms, 3) : "-", training ? format_fixed(1e3 * m.median(), 3) : "-",
+               format_fixed(flops / 1e9, 1), format_percent(flops / most.flops_per_second, 0),
+               format_fixed(bytes / 1e9, 1), format_percent(bytes / most.bytes_per_second, 0)});
     const Record begin = Record("result").add("op", row.op->name).add("sizes", row.sizes);
     json.write(completed(begin, flags, batch, m)
                    .add("forward_ms_median", 1e3 * forward.median())
+                   .add("backward_ms_median", backward_ms)
                    .add("bytes_per_second", bytes)
                    .add("most_flops_per_second", most.flops_per_second)
                    .add("most_bytes_per_second", most.bytes_per_second));
   }
   out << table.str()
-      << "\nmedians; bytes are the least that an op must move, flops those of its definition, "
-         "of which some ops take fewer\n";
+      << "\nmedians; backward after a forward that does not count; bytes are the least that an op must move, flops "
+         "those "
+         "of its definition,\nof which some ops take fewer\n";
 }
 
 void run(const Flags& flags) {

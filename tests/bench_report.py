@@ -225,13 +225,13 @@ def render_ops(m):
         v = values[key] = {
             "of peak": of(lambda l: l["flops"] / l["step_ms_median"] * 1e3 / l["most_flops_per_second"]),
             "of copy": of(lambda l: l["bytes_per_second"] / l["most_bytes_per_second"])}
-        both, alone = of(lambda l: l["step_ms_median"]), of(lambda l: l["forward_ms_median"])
+        both, backward = of(lambda l: l["step_ms_median"]), of(lambda l: l["backward_ms_median"] or 0)
         for version in m.pytorch:
             theirs = peer_op(m, key, version, whole)
             v[version] = theirs
             if theirs and version == m.pytorch[0]:
                 v["speed"] = theirs / both
-                v["backward"] = peer_op(m, key, version, lambda l: whole(l) - forward(l)) / max(both - alone, 1e-9)
+                v["backward"] = peer_op(m, key, version, lambda l: whole(l) - forward(l)) / (backward or both)
     flops, bytes_ = ([l[k] / 1e9 for l in m.of("ops", OURS)] or [0]
                      for k in ("most_flops_per_second", "most_bytes_per_second"))
     yield prose(f"""Each op alone, forward and backward with all gradients. Shares are of ceilings measured in the same
@@ -255,11 +255,13 @@ def render_ops(m):
     for (name, sizes), rate in short:
         yield prose(f"""`{name}`, {sizes}: below its floor, at {rate:.0%} of a copy's rate. Where that is above 100% it
             waits for the last level of cache or main memory, not for arithmetic.""")
-    yield prose("""PyTorch's is the better of its memory formats; beside the quadratic depthwise op, three of its
-        convolutions.""")
-    yield table(["op", "forward ms", "with backward ms", "of peak", "of a copy",
+    yield prose("""Backward is timed by itself, after a forward pass that does not count; PyTorch's is what both take less
+        what forward takes. PyTorch's is the better of its memory formats; beside the quadratic depthwise op, three of
+        its convolutions.""")
+    yield table(["op", "forward ms", "backward ms", "both ms", "of peak", "of a copy",
                  *[w for p in m.pytorch for w in (p + " ms", "ratio")]],
                 [[f"`{key[0]}`, {key[1]}", number(of(lambda l: l["forward_ms_median"]), 3),
+                  number(of(lambda l: l["backward_ms_median"] or 0) or None, 3),
                   number(of(lambda l: l["step_ms_median"]), 3), f"{values[key]['of peak']:.0%}",
                   f"{values[key]['of copy']:.0%}",
                   *[w for p in m.pytorch for w in (number(values[key][p], 3), times(

@@ -79,7 +79,8 @@ double Measurement::median() const {
 
 double Measurement::least() const { return *std::ranges::min_element(seconds); }
 
-Measurement measure(Device device, double least_seconds, const std::function<size_t()>& step) {
+Measurement measure(Device device, double least_seconds, const std::function<size_t()>& step,
+                    const std::function<void()>& prepare) {
   Measurement result;
   // Before the first step and written to, so that it takes no block of the heap that steps use again and again, and no
   // fresh page of its own counts as a step's.
@@ -90,13 +91,14 @@ Measurement measure(Device device, double least_seconds, const std::function<siz
   const size_t lasting_before = lasting_bytes(memory);
   // After two steps the arena has its pages, the heap its blocks, and the threads are awake. What this function itself
   // takes from the heap comes between them, not between a step and the next one that is measured.
-  step();
+  prepare(), step();
   const bool resident_known = resident_before && reset_resident_peak();
-  step();
+  prepare(), step();
   const size_t before = memory.activation_bytes();
   const int64_t faults_before = minor_faults();
   const double begun = now();
   while (result.seconds.size() < least_steps || now() - begun < least_seconds) {
+    prepare();
     memory.reset_peak();
     Executor::instance().work = {};
     synchronize(device);

@@ -23,8 +23,11 @@ struct Measurement {
 };
 
 // Repeats `step` for at least 5 times and `least_seconds`, after two runs that warm up. It runs one step on `device`
-// and returns the activation bytes that were alive when its forward pass had ended.
-Measurement measure(Device device, double least_seconds, const std::function<size_t()>& step);
+// and returns the activation bytes that were alive when its forward pass had ended. Before each comes `prepare`, whose
+// time and work do not count.
+Measurement measure(
+    Device device, double least_seconds, const std::function<size_t()>& step,
+    const std::function<void()>& prepare = [] {});
 
 // The roofline of a device, measured: the rate of its multiply-adds (on the CPU by a loop that stays in registers, on
 // CUDA by the largest product, in the precision that is allowed), and that of a copy, bytes read and written both

@@ -224,7 +224,8 @@ std::vector<OpBench> op_benches(const std::string& op) {
   return chosen;
 }
 
-Measurement measure_op(const OpBench& bench, int64_t batch, Device device, bool backward, double least_seconds) {
+Measurement measure_op(const OpBench& bench, int64_t batch, Device device, OpPass pass, double least_seconds) {
+  const bool backward = pass != OpPass::forward;
   const OpDef& op = *bench.op;
   std::vector<Tensor> inputs;
   for (size_t i = 0; i < bench.inputs.size(); ++i) {
@@ -263,22 +264,28 @@ Measurement measure_op(const OpBench& bench, int64_t batch, Device device, bool 
   const size_t held = Memory::of(device).activation_bytes() - before;
   Executor& executor = Executor::instance();
   executor.step.update = 1;  // optimizers count from 1
-  Measurement result = measure(device, least_seconds, [&] {
-    ForwardArgs forward{.attributes = bench.attributes, .inputs = in, .outputs = out, .auxiliary = aux};
-    forward.random = key;
-    executor.forward(op, forward, layout.forward_workspace, cost.forward, device);
-    if (backward && bench.gradients) {
-      BackwardArgs args{.attributes = bench.attributes,
-                        .inputs = in_needed,
-                        .outputs = out_needed,
-                        .auxiliary = aux_needed,
-                        .output_gradients = dy,
-                        .input_gradients = dx};
-      args.random = key;
-      executor.backward(op, args, layout.backward_workspace, cost.backward, device);
-    }
+  const auto run_forward = [&] {
+    ForwardArgs args{.attributes = bench.attributes, .inputs = in, .outputs = out, .auxiliary = aux};
+    args.random = key;
+    executor.forward(op, args, layout.forward_workspace, cost.forward, device);
+  };
+  const auto run_backward = [&] {
+    BackwardArgs args{.attributes = bench.attributes,
+                      .inputs = in_needed,
+                      .outputs = out_needed,
+                      .auxiliary = aux_needed,
+                      .output_gradients = dy,
+                      .input_gradients = dx};
+    args.random = key;
+    if (bench.gradients) executor.backward(op, args, layout.backward_workspace, cost.backward, device);
+  };
+  const auto step = [&] {
+    if (pass != OpPass::backward) run_forward();
+    if (backward) run_backward();
     return Memory::of(device).activation_bytes();
-  });
+  };
+  Measurement result = pass == OpPass::backward ? measure(device, least_seconds, step, run_forward)
+                                                : measure(device, least_seconds, step);
   result.peak_bytes += held;
   result.saved_bytes += held;
   return result;

@@ -23,7 +23,10 @@ struct OpBench {
 // All rows for `op`, or of all ops for "all". UsageError for a name without any, with those that there are.
 std::vector<OpBench> op_benches(const std::string& op);
 
-// The op alone, called as the executor calls it: forward, and with `backward` its gradients as well.
-Measurement measure_op(const OpBench& bench, int64_t batch, Device device, bool backward, double least_seconds = 0.3);
+// What of an op counts: forward for inference, forward and then all gradients, or of these two the gradients alone.
+enum class OpPass { forward, both, backward };
+
+// The op alone, called as the executor calls it. Of an op without gradients `both` is forward and `backward` nothing.
+Measurement measure_op(const OpBench& bench, int64_t batch, Device device, OpPass pass, double least_seconds = 0.3);
 
 }  // namespace parabola

@@ -140,14 +140,30 @@ TEST_CASE("bench: inference keeps nothing") {
   CHECK(result.at("flops") < 1.01 * least);
 }
 
-TEST_CASE("bench: an op alone, forward and with backward") {
+TEST_CASE("bench: an op alone, forward, backward and both") {
   const ProgramResult run =
       run_program({"bench", "--op", "cross_entropy", "--batch", "2", "--threads", "1", "--json", "-"});
   REQUIRE_MESSAGE(run.code == 0, run.err);
   const Json record = records_in(run.out).at(0);
-  check_keys(record, {"op", "sizes", "mode", "batch", "threads", "device", "dtype", "checkpoint", "step_ms_median",
-                      "step_ms_min", "images_per_second", "peak_activation_bytes", "saved_activation_bytes", "flops",
-                      "gflops_per_second", "forward_ms_median", "bytes_per_second", "most_flops_per_second",
+  check_keys(record, {"op",
+                      "sizes",
+                      "mode",
+                      "batch",
+                      "threads",
+                      "device",
+                      "dtype",
+                      "checkpoint",
+                      "step_ms_median",
+                      "step_ms_min",
+                      "images_per_second",
+                      "peak_activation_bytes",
+                      "saved_activation_bytes",
+                      "flops",
+                      "gflops_per_second",
+                      "forward_ms_median",
+                      "backward_ms_median",
+                      "bytes_per_second",
+                      "most_flops_per_second",
                       "most_bytes_per_second"});
   CHECK(record.at("op") == "cross_entropy");
   CHECK(record.at("batch") == 2);
@@ -157,9 +173,12 @@ TEST_CASE("bench: an op alone, forward and with backward") {
   for (const OpBench& row : op_benches("all")) {
     CAPTURE(row.op->name);
     CAPTURE(row.sizes);
-    const Measurement forward = measure_op(row, 2, {}, false, 0), both = measure_op(row, 2, {}, true, 0);
+    const auto measured = [&](OpPass pass) { return measure_op(row, 2, {}, pass, 0); };
+    const Measurement forward = measured(OpPass::forward), both = measured(OpPass::both),
+                      backward = measured(OpPass::backward);
     CHECK(forward.work.bytes > 0);
     CHECK((both.work.bytes > forward.work.bytes) == (row.gradients != 0));
+    CHECK(backward.work.bytes == doctest::Approx(both.work.bytes - forward.work.bytes));
     CHECK(both.peak_bytes >= both.saved_bytes);
   }
 }

@@ -56,6 +56,10 @@ TEST_CASE("depthwise_conv2d") {
   check({"more padding than the kernel reaches", {1, 3, 8, 2}, 3, 3, {1, 4, 1}});
   check({"more padding than the kernel reaches, on whole vectors", {1, 3, 8, 16}, 3, 3, {1, 4, 1}});
   check({"no padding, on whole vectors", {1, 8, 9, 16}, 3, 3, {1, 0, 3}});
+  check({"row by row: an image of fewer rows than the dilation", {2, 2, 8, 32}, 3, 3, {1, 3, 3}});
+  check({"row by row: no column with all taps", {2, 4, 6, 16}, 3, 3, {1, 3, 3}});
+  check({"row by row: one row", {3, 1, 2, 16}, 3, 3, {1, 1, 1}});
+  check({"by tiles: a row too short for two edges", {2, 4, 5, 16}, 3, 3, {1, 3, 3}});
   check({"several blocks of several images in a task", {260, 1, 2, 33}, 3, 3, {1, 1, 1}});
   check({"a kernel that leaves one pixel", {2, 7, 7, 5}, 7, 7});
   check({"taps so far apart that no tile of them fits into a device's shared memory", {1, 3, 4, 2}, 3, 3, {1, 60, 60}});
@@ -69,6 +73,8 @@ TEST_CASE("depthwise_conv2d: absent and frozen inputs") {
   check({"bias alone", {2, 5, 8, 3}, 7, 7, {1, 3, 1}, true, false, false});
   check({"frozen x, whole vectors", {2, 5, 8, 16}, 3, 3, {1, 3, 3}, true, false});
   check({"frozen weight, whole vectors", {2, 5, 8, 16}, 3, 3, {1, 1, 1}, true, true, false});
+  check({"bias alone, whole vectors", {2, 5, 8, 16}, 3, 3, {1, 1, 1}, true, false, false});
+  check({"no bias, whole vectors", {2, 5, 8, 16}, 3, 3, {1, 1, 1}, false});
   check({"no columns but the padding", {1, 4, 0, 16}, 3, 3, {1, 2, 1}});
   check({"no image", {0, 5, 8, 3}, 3, 3, {1, 1, 1}});
 }
@@ -83,7 +89,8 @@ TEST_CASE_TEMPLATE("depthwise_conv2d and the plain kernel", T, float, double) {
   };
   for (const Setting& setting : {Setting{{131, 4, 5, 3}, 3, {1, 1, 1}}, Setting{{5, 24, 24, 17}, 7, {1, 3, 1}},
                                  Setting{{2, 17, 40, 40}, 5, {2, 2, 1}}, Setting{{3, 24, 24, 48}, 3, {1, 3, 3}},
-                                 Setting{{2, 3, 300, 37}, 3, {1, 1, 1}}}) {
+                                 Setting{{2, 3, 300, 37}, 3, {1, 1, 1}}, Setting{{3, 7, 8, 528}, 3, {1, 2, 2}},
+                                 Setting{{3, 5, 300, 32}, 3, {1, 1, 1}}}) {
     const Shape& x_shape = setting.x;
     const int64_t R = setting.R;
     CAPTURE(x_shape);

@@ -1,6 +1,7 @@
 // The kernels that depthwise_conv2d and quadratic_depthwise_conv2d share; the first is a problem without factors. A
-// task is some images of one vector of channels: x is copied into a zero-padded tile once and serves the linear kernel
-// and all factors. Both ops have the inputs x, weight, bias (and a, b), in this order, absent ones with a null pointer.
+// task is some images of some vectors of channels: x is copied into a zero-padded tile once and serves the linear
+// kernel and all factors. Where the plain op has the common 3x3 kernel, there are no tiles (rows.h). Both ops have the
+// inputs x, weight, bias (and a, b), in this order, absent ones with a null pointer.
 #pragma once
 #include "engine/ops/depthwise/tables.h"
 
