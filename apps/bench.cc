@@ -286,9 +286,8 @@ void run_ops(const Flags& flags, JsonLines& json, std::ostream& out) {
                    .add("most_bytes_per_second", most.bytes_per_second));
   }
   out << table.str()
-      << "\nmedians; backward after a forward that does not count; bytes are the least that an op must move, flops "
-         "those "
-         "of its definition,\nof which some ops take fewer\n";
+      << "\nmedians; backward after a forward that does not count; bytes are the least that an op must move,\n"
+         "flops those of its definition, of which some ops take fewer\n";
 }
 
 void run(const Flags& flags) {
