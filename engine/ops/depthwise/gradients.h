@@ -101,6 +101,7 @@ template <class T, bool weights, bool input>
       }
     }
   }
+#pragma GCC unroll 16
   for (int tap = 0; weights && tap < taps; ++tap) sums[tap] += sum[tap];
 }
 
